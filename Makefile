@@ -1,0 +1,45 @@
+# Everything happens in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+# Tests share the machine's cores; TESTS narrows them, e.g. make test TESTS=tests/core
+TESTS ?= tests
+WORKERS ?= auto
+
+.PHONY: run test lint format docs changelog clean
+
+run: $(VENV)/installed
+	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
+
+test: $(VENV)/installed node_modules/installed
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/installed
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+changelog: $(VENV)/installed
+	$(BIN)/towncrier build --yes
+
+$(VENV)/installed: setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "twisted_chat needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# The JavaScript clients that the tests talk to us with; without npm those tests are skipped.
+node_modules/installed: package.json
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund; else mkdir -p node_modules; fi
+	touch $@
+
+clean:
+	rm -rf $(VENV) node_modules build dist *.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Rooms, members, positions and limits: no I/O, no Twisted, no clock (`now` is an argument)."""

@@ -1,0 +1,1 @@
+"""How publications reach every node and outlive them."""
