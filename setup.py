@@ -39,8 +39,8 @@ TEST = [
     "httpx[http2]>=0.28",
     # Runs the Autobahn WebSocket test cases on Python 3.
     "kosoku==0.1.0",
-    # Drives Chromium.
-    "selenium>=4.25",
+    # Drives the Chromium of the system: two users, dark mode, phone width, a cable pulled.
+    "playwright>=1.50",
     # A wheel of the project is built and installed by a test.
     "build>=1.2",
 ]
