@@ -1,0 +1,152 @@
+"""Bounds: how much of something, how often, and how many at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from twisted_chat.core.errors import ChatError, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many a second on average, and at most `burst` at once."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit of the server, on by default. Times are seconds, sizes bytes unless they say characters."""
+
+    connections: int = 10_000
+    connections_per_address: int = 200
+    handshake_timeout: float = 10.0
+    idle_timeout: float = 60.0
+    header_bytes: int = 16_384
+    body_bytes: int = 65_536
+    message_characters: int = 4_096
+    handle_characters: int = 64
+    key_characters: int = 64
+    messages_per_connection: Rate = Rate(10.0, 30)
+    messages_per_address: Rate = Rate(50.0, 200)
+    outbox_bytes: int = 1 << 20
+    streams_per_connection: int = 256
+    ping_interval: float = 25.0
+    ping_timeout: float = 20.0
+    history_page: int = 200
+
+    @property
+    def frame_bytes(self) -> int:
+        """The largest WebSocket frame or message taken: a message of the longest length in JSON's widest writing.
+
+        A character outside the basic plane is twelve bytes as two ``\\uXXXX`` escapes.
+        """
+        return 12 * (self.message_characters + self.handle_characters + self.key_characters) + 256
+
+
+class TokenBucket:
+    """Lets through `rate.burst` at once and `rate.per_second` over time."""
+
+    __slots__ = ("_at", "_left", "_rate")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._left = float(rate.burst)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Whether one more is within the rate at `now`; takes it if so."""
+        rate = self._rate
+        self._left = min(rate.burst, self._left + (now - self._at) * rate.per_second)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+    def wait(self) -> float:
+        """Seconds until the next one is within the rate, counted from the last `take`."""
+        return max(0.0, (1.0 - self._left) / self._rate.per_second)
+
+    def full(self, now: float) -> bool:
+        """Whether nothing was taken lately: a full bucket need not be kept."""
+        return self._left + (now - self._at) * self._rate.per_second >= self._rate.burst
+
+
+class AddressRates:
+    """One bucket per address; keeps at most `MOST` addresses and forgets those that were quiet longest."""
+
+    MOST: Final = 65_536
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, address: str, now: float) -> bool:
+        """Whether one more from `address` is within the rate."""
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = TokenBucket(self._rate, now)
+            self._forget(now)
+        else:
+            self._buckets.move_to_end(address)
+        return bucket.take(now)
+
+    def _forget(self, now: float) -> None:
+        while self._buckets:
+            oldest = next(iter(self._buckets))
+            if len(self._buckets) <= self.MOST and not self._buckets[oldest].full(now):
+                return
+            if len(self._buckets) == 1:
+                return
+            del self._buckets[oldest]
+
+
+class ConnectionCount:
+    """How many connections there are, in all and per address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_address: Counter[str] = Counter()
+        self.total = 0
+
+    def enter(self, address: str | None) -> None:
+        """Count one more connection or raise `ChatError`. None, a unix socket, has no limit of its own."""
+        if self.total >= self._limits.connections:
+            raise ChatError(
+                Reason.TOO_MANY_CONNECTIONS,
+                f"this server takes {self._limits.connections} connections and has that many; try again later",
+            )
+        if address is not None:
+            if self._by_address[address] >= self._limits.connections_per_address:
+                raise ChatError(
+                    Reason.TOO_MANY_FROM_ADDRESS,
+                    f"{self._limits.connections_per_address} connections from one address are allowed",
+                )
+            self._by_address[address] += 1
+        self.total += 1
+
+    def leave(self, address: str | None) -> None:
+        """The inverse of an `enter` that did not raise."""
+        self.total -= 1
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+def limited_address(host: str) -> str:
+    """The address that limits count by: an IPv4 address itself, of IPv6 the /64 that one customer usually holds."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

@@ -1,0 +1,106 @@
+"""What a room's history is made of: positions, publications, and answers to questions about them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Self
+
+_ID: Final = re.compile(r"([A-Za-z0-9]{1,32})-(\d{1,18})-(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a room's history.
+
+    `epoch` names one history: another epoch means that nothing can be continued. `offset` counts publications from 1;
+    0 is before the first. `tag` is the microsecond (Unix time) at which the publication there was stored; it makes a
+    history that was rewritten behind our back visible. 0 where there is no publication yet.
+    """
+
+    epoch: str
+    offset: int
+    tag: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """A position from its text form, the ``id`` of a message; None if it is not one."""
+        match = _ID.fullmatch(text)
+        return cls(match[1], int(match[2]), int(match[3])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}-{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message as stored: `data` is its JSON object, which relays and rooms never look into.
+
+    `previous` is the tag of the publication before it (0 before the first), so that publications form a chain.
+    """
+
+    position: Position
+    previous: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a publish: the stored publication; `duplicate` when its idempotency key was seen before."""
+
+    publication: Publication
+    duplicate: bool = False
+
+
+class Proof(Enum):
+    """What a history answer says about the position that was asked from."""
+
+    LOST = "lost"
+    """It cannot be continued: another history, trimmed away or too old. The answer's `top` is where to go on."""
+    COMPLETE = "complete"
+    """Everything since it is in the answer."""
+    MORE = "more"
+    """What is in the answer follows it without a gap, and there is more: ask again from the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """An answer from a room's history: publications in order, oldest first.
+
+    `top` is the newest position of the room when the answer was made.
+    """
+
+    top: Position
+    proof: Proof
+    publications: tuple[Publication, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Question: what came after `position`, at most `limit` publications, and can that be proven?"""
+
+    position: Position
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Question: the newest `limit` publications (0: only the top position). Its answer is always `COMPLETE`,
+    or `MORE` when older ones exist that did not fit."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Question: the `limit` publications that stand right before `position`, oldest first.
+
+    `MORE` when still older ones exist; `LOST` when `position` is not of this history.
+    """
+
+    position: Position
+    limit: int
+
+
+Question = Since | Newest | Before
