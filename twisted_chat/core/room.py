@@ -1,0 +1,329 @@
+"""A room as one node sees it: where it stands in its history, and who has been given what.
+
+The rules, whatever a relay drops, doubles, reorders or rewrites behind our back:
+
+- The room follows the chain of publications. One that continues its position is delivered; one that it knows is
+  dropped; anything else means that something is missing, and the room asks the history what (`Room.sync`).
+- A member is *live* when it stands exactly where the room stands. All live members are given a publication in one go.
+- A member that is elsewhere is *catching up*: it asks the history for itself, from its own position, while what comes
+  meanwhile waits in a bounded buffer, and becomes live when it meets the room.
+- What came before a question was asked is contained in its answer; what came after it waits behind the answer.
+
+No I/O and no clock: questions go through a `Archive`, whose answers are passed back in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
+
+from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since
+
+PAGE: Final = 200
+"""Publications asked for at a time."""
+
+WAITING: Final = 1_000
+"""Publications that wait for an answer, per room and per member; beyond it they are forgotten and asked for again."""
+
+
+class Member(Protocol):
+    """What a room needs of one that listens to it. None of these may raise."""
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        """The next publications, in order."""
+
+    def reset(self, position: Position) -> None:
+        """What it had cannot be continued: some publications may be missing; it goes on from `position`."""
+
+    def live(self, position: Position) -> None:
+        """It has everything up to `position`, and from now on is part of the audience."""
+
+    def writable(self) -> bool:
+        """Whether it can take more history now; if not, `Room.resume` is called when it can."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Audience(Protocol[M]):
+    """The live members, as what delivers to them holds them."""
+
+    def add(self, member: M) -> None:
+        """It is live from now on: publications before this call were given to it already."""
+
+    def discard(self, member: M) -> None:
+        """It is not live any more; also when it never was."""
+
+    def publish(self, publication: Publication) -> None:
+        """Give this to all live members."""
+
+    def clear(self) -> Iterable[M]:
+        """Nobody is live any more; who was?"""
+
+
+class Archive(Protocol):
+    """Where a room's questions about its past go."""
+
+    def ask(self, question: Question, answered: Callable[[History | None], None]) -> None:
+        """Answer once, now or later; None when it could not be answered."""
+
+    def retry(self, again: Callable[[], None]) -> None:
+        """Call `again` later, at a time that spreads many of them out."""
+
+
+class _State(Enum):
+    """What a member that is not live waits for."""
+
+    ANSWER = auto()
+    """The answer to its question; publications that come meanwhile are kept."""
+    ROOM = auto()
+    """The room: its answer was newer than what the room has seen."""
+    CLIENT = auto()
+    """Its client, which reads slowly: it asks on when it can take more."""
+
+
+@dataclass(eq=False, slots=True)
+class _CatchingUp:
+    """One member that is not live: where it stands, what it waits for, and what came meanwhile."""
+
+    position: Position | None
+    newest: int = 0
+    state: _State = _State.ANSWER
+    question: int = 0
+    mark: int = 0
+    overflown: bool = False
+    buffer: list[Publication] = field(default_factory=list)
+
+
+class Room(Generic[M]):
+    """One room. `position` is None until the history has told where it stands."""
+
+    def __init__(self, archive: Archive, audience: Audience[M]) -> None:
+        self.position: Position | None = None
+        self._archive = archive
+        self._audience = audience
+        self._catching: dict[M, _CatchingUp] = {}
+        self._syncing = True
+        self._question = 0
+        self._mark = 0
+        self._overflown = False
+        self._buffer: list[Publication] = []
+
+    # Publications
+
+    def deliver(self, publication: Publication) -> None:
+        """A publication came from the relay."""
+        if not self._syncing:
+            self._follow(publication)
+        elif len(self._buffer) < WAITING:
+            self._buffer.append(publication)
+        else:
+            self._overflown = True
+            self._buffer.clear()
+            self._mark = 0
+
+    def _follow(self, publication: Publication) -> bool:
+        """Take the next publication. False when it does not continue our history and the room asks for what does."""
+        assert self.position is not None
+        if _continues(self.position, publication):
+            self._advance(publication)
+            return True
+        if _known(self.position, publication):
+            return True
+        self.sync()
+        return False
+
+    def _advance(self, publication: Publication) -> None:
+        self.position = publication.position
+        self._audience.publish(publication)
+        for member, catching in list(self._catching.items()):
+            if self._catching.get(member) is catching:
+                self._offer(member, catching, publication)
+
+    # The room's own position
+
+    def sync(self) -> None:
+        """Ask the history what follows our position; deliver nothing until it has answered."""
+        self._syncing = True
+        self._overflown = False
+        self._question += 1
+        self._mark = len(self._buffer)
+        question: Question = Newest(0) if self.position is None else Since(self.position, PAGE)
+        self._archive.ask(question, partial(self._synced, self._question))
+
+    def interrupted(self) -> None:
+        """The relay lost its link: what it says next may not continue what it said before. `sync` follows."""
+        self._syncing = True
+        self._question += 1  # an answer under way is void
+        self._buffer.clear()
+
+    def check(self, top: Position) -> None:
+        """The history says that the room's newest position is `top`: find out whether the last ones got lost."""
+        if self._syncing:
+            return
+        if top != self.position:
+            self.sync()
+        else:
+            self._align()
+
+    def _synced(self, question: int, answer: History | None) -> None:
+        if question != self._question:
+            return
+        if answer is None:
+            self._archive.retry(lambda: self.sync() if question == self._question else None)
+            return
+        if self.position is None or answer.proof is Proof.LOST:
+            self._jump(answer.top)
+        else:
+            for publication in answer.publications:
+                self._advance(publication)
+            if answer.proof is Proof.MORE:
+                self.sync()
+                return
+        if self._overflown:
+            self.sync()
+            return
+        self._syncing = False
+        waiting, self._buffer = self._buffer[self._mark :], []
+        for publication in waiting:
+            if not self._follow(publication):
+                return  # the rest is in the next answer
+        self._align()
+
+    def _jump(self, top: Position) -> None:
+        """Go on from `top`, which does not follow from where we were: every member has to ask for itself."""
+        before, self.position = self.position, top
+        for member in self._audience.clear():
+            self._catching[member] = _CatchingUp(before, state=_State.ROOM)
+        if before is not None:  # else what they asked already is as good
+            self._ask_all({_State.ANSWER, _State.ROOM})
+
+    def _align(self) -> None:
+        """The room's position is proven: a member that is elsewhere and asks nothing proves its own."""
+        self._ask_all({_State.ROOM})
+
+    def _ask_all(self, states: set[_State]) -> None:
+        for member, catching in list(self._catching.items()):
+            if catching.state in states and self._catching.get(member) is catching:
+                self._ask(member, catching)
+
+    # Members
+
+    def join(self, member: M, since: Position | None = None, newest: int = 0) -> None:
+        """A new member: give it what it missed since a position, or the newest so many, and then everything."""
+        if not self._syncing and (since == self.position if since else not newest):
+            assert self.position is not None
+            self._audience.add(member)
+            member.live(self.position)
+            return
+        catching = self._catching[member] = _CatchingUp(since, newest)
+        self._ask(member, catching)
+
+    def leave(self, member: M) -> None:
+        """It is gone; no harm if it never was there."""
+        self._catching.pop(member, None)
+        self._audience.discard(member)
+
+    def resume(self, member: M) -> None:
+        """A member that was not writable is again."""
+        catching = self._catching.get(member)
+        if catching is not None and catching.state is _State.CLIENT:
+            self._ask(member, catching)
+
+    def _ask(self, member: M, catching: _CatchingUp) -> None:
+        catching.state = _State.ANSWER
+        catching.overflown = False
+        catching.question += 1
+        catching.mark = len(catching.buffer)
+        at = catching.position
+        question: Question = Newest(catching.newest) if at is None else Since(at, PAGE)
+        self._archive.ask(question, partial(self._answered, member, catching, catching.question))
+
+    def _answered(self, member: M, catching: _CatchingUp, number: int, answer: History | None) -> None:
+        def current() -> bool:
+            return self._catching.get(member) is catching and catching.question == number
+
+        if not current():
+            return
+        if answer is None:
+            self._archive.retry(lambda: self._ask(member, catching) if current() else None)
+            return
+        more = catching.position is not None and answer.proof is Proof.MORE
+        if catching.position is not None and answer.proof is Proof.LOST:
+            member.reset(answer.top)
+        elif answer.publications:
+            member.receive(answer.publications)
+        if not current():
+            return
+        catching.position = answer.publications[-1].position if more else answer.top
+        if more and not member.writable():
+            catching.state = _State.CLIENT
+            catching.buffer.clear()  # it is in the answer that follows `resume`
+        elif more or catching.overflown:
+            self._ask(member, catching)
+        else:
+            self._caught_up(member, catching)
+
+    def _caught_up(self, member: M, catching: _CatchingUp) -> None:
+        catching.state = _State.ROOM
+        waiting, catching.buffer = catching.buffer[catching.mark :], []
+        for publication in waiting:
+            if not self._waits_for_room(member, catching):
+                return  # it left or asked again: the rest is in that answer
+            self._give(member, catching, publication)
+        if self._waits_for_room(member, catching):
+            self._settle(member, catching)
+
+    def _waits_for_room(self, member: M, catching: _CatchingUp) -> bool:
+        return self._catching.get(member) is catching and catching.state is _State.ROOM
+
+    def _offer(self, member: M, catching: _CatchingUp, publication: Publication) -> None:
+        """The room goes on: give the publication to a member that is catching up, or keep it for when it can tell."""
+        if catching.state is _State.ANSWER:
+            self._keep(catching, publication)
+        elif catching.state is _State.ROOM:
+            self._give(member, catching, publication)
+            if self._waits_for_room(member, catching):
+                self._settle(member, catching)
+
+    def _give(self, member: M, catching: _CatchingUp, publication: Publication) -> None:
+        assert catching.position is not None
+        if _continues(catching.position, publication):
+            catching.position = publication.position
+            member.receive((publication,))
+        elif not _known(catching.position, publication):
+            self._ask(member, catching)
+
+    def _keep(self, catching: _CatchingUp, publication: Publication) -> None:
+        if len(catching.buffer) < WAITING:
+            catching.buffer.append(publication)
+        else:
+            catching.overflown = True
+            catching.buffer.clear()
+            catching.mark = 0
+
+    def _settle(self, member: M, catching: _CatchingUp) -> None:
+        """Make it live if it met the room. One that is ahead waits until the room comes to where it is."""
+        at = catching.position
+        assert at is not None
+        if self._syncing or self.position is None:
+            return  # `_align` follows
+        if at == self.position:
+            del self._catching[member]
+            self._audience.add(member)
+            member.live(at)
+        elif at.epoch != self.position.epoch or at.offset <= self.position.offset:
+            self.sync()  # it has just read the history, and that is not what the room believes
+
+
+def _continues(position: Position, publication: Publication) -> bool:
+    at = publication.position
+    return at.epoch == position.epoch and at.offset == position.offset + 1 and publication.previous == position.tag
+
+
+def _known(position: Position, publication: Publication) -> bool:
+    at = publication.position
+    return at.epoch == position.epoch and (at.offset < position.offset or at == position)
