@@ -67,6 +67,11 @@ class ChatError(Exception):
     """Something was refused. `message` is for people: what was wrong and what would be right."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)  # both: that is what it is copied and pickled from
         self.reason: Final = reason
         self.message: Final = message
+        self.key: str | None = None
+        """The idempotency key of the command that was refused, where it was readable."""
+
+    def __str__(self) -> str:
+        return self.message

@@ -17,6 +17,12 @@ class Rate:
     per_second: float
     burst: int
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.per_second < float("inf") or self.burst < 1:
+            raise ValueError(
+                f"a rate is more than 0 a second and at least 1 at once, not {self.per_second} and {self.burst}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -60,8 +66,7 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""
-        rate = self._rate
-        self._left = min(rate.burst, self._left + (now - self._at) * rate.per_second)
+        self._left = self._at_time(now)
         self._at = now
         if self._left < 1.0:
             return False
@@ -74,7 +79,11 @@ class TokenBucket:
 
     def full(self, now: float) -> bool:
         """Whether nothing was taken lately: a full bucket need not be kept."""
-        return self._left + (now - self._at) * self._rate.per_second >= self._rate.burst
+        return self._at_time(now) >= self._rate.burst
+
+    def _at_time(self, now: float) -> float:
+        # The reactor's clock is the wall clock: set back, it must not take away what was there.
+        return min(self._rate.burst, self._left + max(0.0, now - self._at) * self._rate.per_second)
 
 
 class AddressRates:
@@ -114,21 +123,26 @@ class ConnectionCount:
         self._by_address: Counter[str] = Counter()
         self.total = 0
 
-    def enter(self, address: str | None) -> None:
-        """Count one more connection or raise `ChatError`. None, a unix socket, has no limit of its own."""
+    def check(self, address: str | None) -> None:
+        """Raise `ChatError` if there may be no more. None, a unix socket, has no limit of its own."""
         if self.total >= self._limits.connections:
             raise ChatError(
                 Reason.TOO_MANY_CONNECTIONS,
                 f"this server takes {self._limits.connections} connections and has that many; try again later",
             )
         if address is not None:
-            if self._by_address[address] >= self._limits.connections_per_address:
+            if self._by_address.get(address, 0) >= self._limits.connections_per_address:
                 raise ChatError(
                     Reason.TOO_MANY_FROM_ADDRESS,
                     f"{self._limits.connections_per_address} connections from one address are allowed",
                 )
-            self._by_address[address] += 1
+
+    def enter(self, address: str | None) -> None:
+        """Count one more connection, or raise as `check` does."""
+        self.check(address)
         self.total += 1
+        if address is not None:
+            self._by_address[address] += 1
 
     def leave(self, address: str | None) -> None:
         """The inverse of an `enter` that did not raise."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Self
 
-_ID: Final = re.compile(r"([A-Za-z0-9]{1,32})-(\d{1,18})-(\d{1,18})")
+_ID: Final = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ No I/O and no clock: questions go through a `Archive`, whose answers are passed 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -111,6 +112,8 @@ class Room(Generic[M]):
         self._mark = 0
         self._overflown = False
         self._buffer: list[Publication] = []
+        self._questions: deque[tuple[Question, Callable[[History | None], None]]] = deque()
+        self._asking = False
 
     # Publications
 
@@ -152,7 +155,7 @@ class Room(Generic[M]):
         self._question += 1
         self._mark = len(self._buffer)
         question: Question = Newest(0) if self.position is None else Since(self.position, PAGE)
-        self._archive.ask(question, partial(self._synced, self._question))
+        self._put(question, partial(self._synced, self._question))
 
     def interrupted(self) -> None:
         """The relay lost its link: what it says next may not continue what it said before. `sync` follows."""
@@ -194,21 +197,40 @@ class Room(Generic[M]):
         self._align()
 
     def _jump(self, top: Position) -> None:
-        """Go on from `top`, which does not follow from where we were: every member has to ask for itself."""
+        """Go on from `top`, which does not follow from where we were: every member has to ask for itself.
+
+        Those that ask already ask again; the others do when the room goes on, or in `_align`.
+        """
         before, self.position = self.position, top
         for member in self._audience.clear():
             self._catching[member] = _CatchingUp(before, state=_State.ROOM)
-        if before is not None:  # else what they asked already is as good
-            self._ask_all({_State.ANSWER, _State.ROOM})
+        if before is None:
+            return  # what they asked already is as good
+        for member, catching in list(self._catching.items()):
+            if catching.state is _State.ANSWER and self._catching.get(member) is catching:
+                self._ask(member, catching)
 
     def _align(self) -> None:
-        """The room's position is proven: a member that is elsewhere and asks nothing proves its own."""
-        self._ask_all({_State.ROOM})
-
-    def _ask_all(self, states: set[_State]) -> None:
+        """The room's position is proven: a member that waits for it is live there, or proves its own."""
         for member, catching in list(self._catching.items()):
-            if catching.state in states and self._catching.get(member) is catching:
+            if not self._waits_for_room(member, catching):
+                continue
+            if catching.position == self.position:
+                self._settle(member, catching)
+            else:
                 self._ask(member, catching)
+
+    def _put(self, question: Question, answered: Callable[[History | None], None]) -> None:
+        """Ask, one question after the other: an archive that answers at once must not nest page in page."""
+        self._questions.append((question, answered))
+        if self._asking:
+            return
+        self._asking = True
+        try:
+            while self._questions:
+                self._archive.ask(*self._questions.popleft())
+        finally:
+            self._asking = False
 
     # Members
 
@@ -240,7 +262,7 @@ class Room(Generic[M]):
         catching.mark = len(catching.buffer)
         at = catching.position
         question: Question = Newest(catching.newest) if at is None else Since(at, PAGE)
-        self._archive.ask(question, partial(self._answered, member, catching, catching.question))
+        self._put(question, partial(self._answered, member, catching, catching.question))
 
     def _answered(self, member: M, catching: _CatchingUp, number: int, answer: History | None) -> None:
         def current() -> bool:

@@ -1,0 +1,851 @@
+"""The rules of `Room`, one by one, with a history that answers when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from twisted_chat.core import room as module
+from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since
+from twisted_chat.core.room import PAGE, Room
+
+
+def at(offset: int, epoch: str = "E", rewritten: int = 0) -> Position:
+    """A position. Histories that were rewritten differ in their tags, as they were stored at another time."""
+    return Position(epoch, offset, offset and 1_000 * rewritten + offset)
+
+
+def publication(offset: int, epoch: str = "E", rewritten: int = 0) -> Publication:
+    return Publication(at(offset, epoch, rewritten), at(offset - 1, epoch, rewritten).tag, b"{}")
+
+
+def publications(first: int, last: int, epoch: str = "E") -> tuple[Publication, ...]:
+    return tuple(publication(offset, epoch) for offset in range(first, last + 1))
+
+
+def complete(first: int, last: int, epoch: str = "E") -> History:
+    """The history has these, and no more."""
+    return History(at(last, epoch), Proof.COMPLETE, publications(first, last, epoch))
+
+
+def nothing_after(top: Position) -> History:
+    return History(top, Proof.COMPLETE)
+
+
+def more(first: int, last: int, top: int) -> History:
+    return History(at(top), Proof.MORE, publications(first, last))
+
+
+def lost(top: Position) -> History:
+    return History(top, Proof.LOST)
+
+
+class Archive:
+    """Keeps the questions until the test answers them, in any order."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[Question, Callable[[History | None], None]]] = []
+        self.retries: list[Callable[[], None]] = []
+
+    def ask(self, question: Question, answered: Callable[[History | None], None]) -> None:
+        self.open.append((question, answered))
+
+    def retry(self, again: Callable[[], None]) -> None:
+        self.retries.append(again)
+
+    @property
+    def questions(self) -> list[Question]:
+        return [question for question, _ in self.open]
+
+    def answer(self, history: History | None, index: int = 0) -> None:
+        self.open.pop(index)[1](history)
+
+    def try_again(self) -> None:
+        self.retries.pop(0)()
+
+
+@dataclass(eq=False)
+class Member:
+    """Notes what it is told: offsets of publications, ``reset`` and ``live`` with their position."""
+
+    heard: list[int | tuple[str, Position]] = field(default_factory=list)
+    can_take: bool = True
+    when_told: Callable[[], None] = lambda: None
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        self.heard += [publication.position.offset for publication in publications]
+        self.when_told()
+
+    def reset(self, position: Position) -> None:
+        self.heard.append(("reset", position))
+        self.when_told()
+
+    def live(self, position: Position) -> None:
+        self.heard.append(("live", position))
+        self.when_told()
+
+    def writable(self) -> bool:
+        return self.can_take
+
+
+class Audience:
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+
+    def add(self, member: Member) -> None:
+        assert member not in self.members
+        self.members.append(member)
+
+    def discard(self, member: Member) -> None:
+        if member in self.members:
+            self.members.remove(member)
+
+    def publish(self, publication: Publication) -> None:
+        for member in list(self.members):
+            if member in self.members:
+                member.receive((publication,))
+
+    def clear(self) -> Iterable[Member]:
+        members, self.members = self.members, []
+        return members
+
+
+class World:
+    """A room, its history and its live members."""
+
+    def __init__(self) -> None:
+        self.archive = Archive()
+        self.audience = Audience()
+        self.room: Room[Member] = Room(self.archive, self.audience)
+
+    def deliver(self, first: int, last: int | None = None) -> None:
+        for each in publications(first, last or first):
+            self.room.deliver(each)
+
+    def stand_at(self, position: Position) -> None:
+        self.room.sync()
+        self.archive.answer(nothing_after(position))
+
+    def live_member(self) -> Member:
+        member = Member()
+        self.room.join(member)
+        assert member in self.audience.members
+        member.heard.clear()
+        return member
+
+
+@pytest.fixture
+def unknown() -> World:
+    """A room that has not asked yet where it stands."""
+    return World()
+
+
+@pytest.fixture
+def world() -> World:
+    """A room that stands at 10 of epoch E."""
+    world = World()
+    world.stand_at(at(10))
+    return world
+
+
+@pytest.fixture
+def two_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only two publications may wait for an answer."""
+    monkeypatch.setattr(module, "WAITING", 2)
+
+
+# The room and its history
+
+
+def test_a_new_room_asks_only_where_it_stands(unknown: World) -> None:
+    assert unknown.room.position is None
+    unknown.room.sync()
+    assert unknown.archive.questions == [Newest(0)]
+    unknown.archive.answer(nothing_after(at(10)))
+    assert unknown.room.position == at(10)
+    assert unknown.archive.questions == []
+
+
+def test_a_room_without_history_starts_before_the_first(unknown: World) -> None:
+    unknown.stand_at(at(0))
+    member = unknown.live_member()
+    unknown.deliver(1)
+    assert member.heard == [1]
+
+
+def test_what_comes_while_the_room_asks_follows_the_answer(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.deliver(13)
+    assert member.heard == []
+    world.archive.answer(complete(11, 12))
+    assert member.heard == [11, 12, 13]
+    assert world.archive.questions == []
+
+
+def test_what_came_before_the_question_is_in_the_answer(world: World) -> None:
+    member = world.live_member()
+    world.room.interrupted()
+    world.deliver(11)  # stored, delivered, and then lost: the history that answers has never seen it
+    world.room.sync()
+    world.archive.answer(nothing_after(at(10)))
+    assert member.heard == []
+    assert world.room.position == at(10)
+
+
+def test_what_continues_is_given_to_all_live_members(world: World) -> None:
+    members = [world.live_member(), world.live_member()]
+    world.deliver(11, 12)
+    assert [member.heard for member in members] == [[11, 12], [11, 12]]
+    assert world.room.position == at(12)
+    assert world.archive.questions == []
+
+
+def test_what_is_known_is_dropped(world: World) -> None:
+    member = world.live_member()
+    world.deliver(11, 12)
+    for offset in (12, 11, 3):
+        world.deliver(offset)
+    assert member.heard == [11, 12]
+    assert world.archive.questions == []
+
+
+@pytest.mark.parametrize(
+    "unexpected",
+    [
+        pytest.param(publication(12), id="one is missing"),
+        pytest.param(publication(10, rewritten=1), id="ours was rewritten"),
+        pytest.param(publication(11, rewritten=1), id="the one before it is not ours"),
+        pytest.param(publication(11, epoch="F"), id="another epoch"),
+        pytest.param(publication(3, epoch="F"), id="another epoch, lower"),
+    ],
+)
+def test_anything_else_makes_the_room_ask(world: World, unexpected: Publication) -> None:
+    member = world.live_member()
+    world.room.deliver(unexpected)
+    assert member.heard == []
+    assert world.archive.questions == [Since(at(10), PAGE)]
+
+
+def test_a_gap_is_filled_in_order(world: World) -> None:
+    member = world.live_member()
+    world.deliver(13)
+    world.deliver(14, 15)
+    world.archive.answer(complete(11, 14))
+    assert member.heard == [11, 12, 13, 14, 15]
+    assert world.room.position == at(15)
+    assert world.archive.questions == []
+
+
+def test_a_gap_among_what_waited_is_asked_for(world: World) -> None:
+    member = world.live_member()
+    world.deliver(12)
+    world.deliver(13)
+    world.deliver(15, 16)
+    world.archive.answer(complete(11, 12))
+    assert member.heard == [11, 12, 13]
+    assert world.archive.questions == [Since(at(13), PAGE)]
+    world.archive.answer(complete(14, 16))
+    assert member.heard == [11, 12, 13, 14, 15, 16]
+
+
+def test_the_room_asks_for_page_after_page(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.archive.answer(more(11, 12, top=15))
+    assert world.archive.questions == [Since(at(12), PAGE)]
+    world.archive.answer(more(13, 14, top=15))
+    world.deliver(16)
+    assert world.archive.questions == [Since(at(14), PAGE)]
+    world.archive.answer(complete(15, 15))
+    assert member.heard == [11, 12, 13, 14, 15, 16]
+
+
+def test_a_question_without_answer_is_repeated_later(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.archive.answer(None)
+    assert world.archive.questions == []
+    world.deliver(11)
+    assert member.heard == []
+    world.archive.try_again()
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.archive.answer(complete(11, 11))
+    assert member.heard == [11]
+
+
+def test_a_retry_that_another_question_has_overtaken_asks_nothing(world: World) -> None:
+    world.room.sync()
+    world.archive.answer(None)
+    world.room.sync()
+    world.archive.try_again()
+    assert world.archive.questions == [Since(at(10), PAGE)]
+
+
+def test_only_the_answer_to_the_latest_question_counts(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.room.sync()
+    world.archive.answer(complete(11, 12), index=1)
+    world.archive.answer(complete(11, 11))
+    assert member.heard == [11, 12]
+    assert world.room.position == at(12)
+
+
+def test_an_interruption_voids_the_answer_under_way_and_what_waited(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.deliver(12)
+    world.room.interrupted()
+    world.archive.answer(complete(11, 11))
+    assert member.heard == []
+    world.deliver(15)  # subscribed again, not yet asked: this is in the answer
+    world.room.sync()
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.archive.answer(complete(11, 15))
+    assert member.heard == [11, 12, 13, 14, 15]
+
+
+def test_an_interruption_voids_a_retry(world: World) -> None:
+    world.room.sync()
+    world.archive.answer(None)
+    world.room.interrupted()
+    world.archive.try_again()
+    assert world.archive.questions == []
+
+
+def test_an_interrupted_room_delivers_nothing(world: World) -> None:
+    member = world.live_member()
+    world.room.interrupted()
+    world.deliver(11)
+    assert member.heard == []
+
+
+@pytest.mark.usefixtures("two_wait")
+def test_when_too_many_wait_for_the_room_it_asks_again(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.deliver(11, 14)
+    world.archive.answer(nothing_after(at(10)))
+    assert member.heard == []
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.deliver(15)
+    world.archive.answer(complete(11, 14))
+    assert member.heard == [11, 12, 13, 14, 15]
+    assert world.archive.questions == []
+
+
+# A jump: the room cannot continue
+
+
+def test_when_the_history_is_lost_every_live_member_proves_its_own_position(world: World) -> None:
+    members = [world.live_member(), world.live_member()]
+    world.room.sync()
+    world.archive.answer(lost(at(3, "F")))
+    assert world.room.position == at(3, "F")
+    assert world.audience.members == []
+    assert world.archive.questions == [Since(at(10), PAGE)] * 2
+    world.archive.answer(lost(at(3, "F")))
+    world.archive.answer(lost(at(3, "F")))
+    for member in members:
+        assert member.heard == [("reset", at(3, "F")), ("live", at(3, "F"))]
+    world.room.deliver(publication(4, "F"))
+    assert [member.heard[-1] for member in members] == [4, 4]
+
+
+def test_a_history_that_was_cut_short_is_a_jump_back(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.archive.answer(lost(at(8)))
+    world.archive.answer(lost(at(8)))
+    world.room.deliver(Publication(at(9, rewritten=1), at(8).tag, b"{}"))
+    assert member.heard == [("reset", at(8)), ("live", at(8)), 9]
+
+
+def test_a_jump_asks_again_for_members_that_were_asking(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.room.sync()
+    world.archive.answer(lost(at(3, "F")), index=1)
+    assert world.archive.questions == [Since(at(7), PAGE)] * 2
+    world.archive.answer(complete(8, 10))  # of the history that is gone
+    assert member.heard == []
+    world.archive.answer(lost(at(3, "F")))
+    assert member.heard == [("reset", at(3, "F")), ("live", at(3, "F"))]
+
+
+def test_a_jump_leaves_a_slow_client_alone_until_it_resumes(world: World) -> None:
+    member = Member(can_take=False)
+    world.room.join(member, since=at(7))
+    world.archive.answer(more(8, 8, top=10))
+    world.room.sync()
+    world.archive.answer(lost(at(3, "F")))
+    assert world.archive.questions == []
+    world.room.resume(member)
+    assert world.archive.questions == [Since(at(8), PAGE)]
+    world.archive.answer(lost(at(3, "F")))
+    assert member.heard == [8, ("reset", at(3, "F")), ("live", at(3, "F"))]
+
+
+def test_what_waited_follows_a_jump(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.room.deliver(publication(4, "F"))
+    world.archive.answer(lost(at(3, "F")))
+    assert world.room.position == at(4, "F")
+    world.archive.answer(lost(at(4, "F")))
+    assert member.heard == [("reset", at(4, "F")), ("live", at(4, "F"))]
+
+
+def test_one_that_leaves_after_a_jump_is_told_nothing(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.archive.answer(lost(at(3, "F")))
+    world.room.leave(member)
+    world.archive.answer(lost(at(3, "F")))
+    world.room.deliver(publication(4, "F"))
+    assert member.heard == []
+
+
+# Check: did the last publications get lost?
+
+
+def test_a_check_of_the_same_position_asks_nothing(world: World) -> None:
+    world.room.check(at(10))
+    assert world.archive.questions == []
+
+
+@pytest.mark.parametrize("top", [at(11), at(8), at(10, rewritten=1), at(10, "F")])
+def test_a_check_of_another_position_asks(world: World, top: Position) -> None:
+    world.room.check(top)
+    assert world.archive.questions == [Since(at(10), PAGE)]
+
+
+def test_a_check_finds_a_lost_last_publication(world: World) -> None:
+    member = world.live_member()
+    world.room.check(at(11))
+    world.archive.answer(complete(11, 11))
+    assert member.heard == [11]
+
+
+def test_a_room_that_asks_needs_no_check(world: World) -> None:
+    world.room.sync()
+    world.room.check(at(11))
+    assert len(world.archive.questions) == 1
+
+
+def test_a_check_makes_a_member_that_is_elsewhere_prove_its_position(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(9))
+    world.archive.answer(complete(10, 11))
+    assert world.archive.questions == []  # ahead of the room: it waits
+    world.room.check(at(10))  # but 11 is gone from the history
+    assert world.archive.questions == [Since(at(11), PAGE)]
+    world.archive.answer(lost(at(10)))
+    assert member.heard == [10, 11, ("reset", at(10)), ("live", at(10))]
+
+
+# Members that come
+
+
+@pytest.mark.parametrize("since", [None, at(10)])
+def test_one_that_misses_nothing_is_live_at_once(world: World, since: Position | None) -> None:
+    member = Member()
+    world.room.join(member, since)
+    assert member.heard == [("live", at(10))]
+    assert world.archive.questions == []
+    world.deliver(11)
+    assert member.heard[1:] == [11]
+
+
+@pytest.mark.parametrize("since", [at(9), at(11), at(10, rewritten=1), at(10, "F"), at(0)])
+def test_one_that_stands_elsewhere_asks_from_there(world: World, since: Position) -> None:
+    member = Member()
+    world.room.join(member, since, newest=5)
+    assert world.archive.questions == [Since(since, PAGE)]
+    assert member.heard == []
+
+
+def test_one_that_missed_something_gets_it_and_is_live(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.archive.answer(complete(8, 10))
+    assert member.heard == [8, 9, 10, ("live", at(10))]
+
+
+def test_one_may_ask_for_the_newest(world: World) -> None:
+    member = Member()
+    world.room.join(member, newest=2)
+    assert world.archive.questions == [Newest(2)]
+    world.archive.answer(History(at(10), Proof.MORE, publications(9, 10)))  # older ones are of no interest
+    assert member.heard == [9, 10, ("live", at(10))]
+    assert world.archive.questions == []
+
+
+def test_one_that_cannot_be_continued_is_told_so(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(3, "D"))
+    world.deliver(11)
+    world.archive.answer(lost(at(10)))
+    assert member.heard == [("reset", at(10)), 11, ("live", at(11))]
+
+
+def test_what_comes_while_a_member_asks_follows_its_answer(world: World) -> None:
+    others, member = world.live_member(), Member()
+    world.room.join(member, since=at(7))
+    world.deliver(11, 12)
+    assert others.heard == [11, 12]
+    assert member.heard == []
+    world.archive.answer(complete(8, 11))
+    assert member.heard == [8, 9, 10, 11, 12, ("live", at(12))]
+    world.deliver(13)
+    assert member.heard[-1] == 13
+
+
+def test_what_came_before_a_members_question_is_in_its_answer(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.deliver(11)
+    world.archive.answer(None)
+    world.archive.try_again()
+    world.archive.answer(lost(at(10)))  # 11 was lost when the history failed
+    assert member.heard == [("reset", at(10))]
+    assert world.archive.questions == [Since(at(11), PAGE)]  # the room believes otherwise, and asks
+
+
+def test_a_member_asks_for_page_after_page(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(5))
+    world.archive.answer(more(6, 7, top=10))
+    world.deliver(11)
+    assert world.archive.questions == [Since(at(7), PAGE)]
+    world.archive.answer(more(8, 9, top=11))
+    assert world.archive.questions == [Since(at(9), PAGE)]
+    world.archive.answer(complete(10, 11))
+    assert member.heard == [6, 7, 8, 9, 10, 11, ("live", at(11))]
+
+
+def test_a_member_asks_again_after_no_answer(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(8))
+    world.archive.answer(None)
+    assert world.archive.questions == []
+    world.deliver(11)
+    world.archive.try_again()
+    assert world.archive.questions == [Since(at(8), PAGE)]
+    world.archive.answer(complete(9, 11))
+    assert member.heard == [9, 10, 11, ("live", at(11))]
+
+
+@pytest.mark.usefixtures("two_wait")
+def test_when_too_many_wait_for_a_member_it_asks_again(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(8))
+    world.deliver(11, 14)
+    world.archive.answer(complete(9, 10))
+    assert member.heard == [9, 10]
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.archive.answer(complete(11, 14))
+    assert member.heard == [9, 10, 11, 12, 13, 14, ("live", at(14))]
+
+
+def test_one_that_is_ahead_waits_for_the_room(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(9))
+    world.archive.answer(complete(10, 12))
+    world.deliver(11)
+    assert member.heard == [10, 11, 12]
+    world.deliver(12)
+    assert member.heard == [10, 11, 12, ("live", at(12))]
+    assert world.archive.questions == []
+
+
+@pytest.mark.parametrize("unexpected", [publication(11, rewritten=1), publication(1, "F")])
+def test_one_that_waits_asks_when_the_room_goes_elsewhere(world: World, unexpected: Publication) -> None:
+    member = Member()
+    world.room.join(member, since=at(9))
+    world.archive.answer(complete(10, 11))
+    world.room.sync()
+    world.room.deliver(unexpected)
+    before = Position(unexpected.position.epoch, unexpected.position.offset - 1, unexpected.previous)
+    world.archive.answer(lost(before))
+    assert world.room.position == unexpected.position
+    assert set(world.archive.questions) == {Since(at(11), PAGE)}
+
+
+@pytest.mark.parametrize("top", [at(9), at(10, rewritten=1), at(12, "F")])
+def test_the_room_asks_when_a_member_has_read_another_history(world: World, top: Position) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.archive.answer(lost(top))
+    assert member.heard == [("reset", top)]
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.archive.answer(lost(top))
+    assert member.heard == [("reset", top), ("live", top)]
+
+
+# Members that come while the room asks
+
+
+def test_a_member_asks_for_itself_while_the_room_asks(unknown: World) -> None:
+    member = Member()
+    unknown.room.sync()
+    unknown.room.join(member)
+    assert unknown.archive.questions == [Newest(0), Newest(0)]
+    unknown.archive.answer(nothing_after(at(10)))
+    assert unknown.archive.questions == [Newest(0)]  # this answer will do
+    unknown.archive.answer(nothing_after(at(10)))
+    assert member.heard == [("live", at(10))]
+
+
+def test_even_one_at_the_rooms_position_asks_while_the_room_asks(world: World) -> None:
+    member = Member()
+    world.room.sync()
+    world.room.join(member, since=at(10))
+    assert world.archive.questions == [Since(at(10), PAGE)] * 2
+    assert member.heard == []
+
+
+def test_one_that_knows_before_the_room_is_live_when_the_room_knows(unknown: World) -> None:
+    member = Member()
+    unknown.room.sync()
+    unknown.room.join(member, since=at(8))
+    unknown.archive.answer(complete(9, 10), index=1)
+    assert member.heard == [9, 10]
+    unknown.archive.answer(nothing_after(at(10)))
+    assert member.heard == [9, 10, ("live", at(10))]
+    assert unknown.archive.questions == []  # it stands where the room stands: no second question
+
+
+def test_one_that_was_ahead_of_a_room_that_asked_meets_it_among_what_waited(unknown: World) -> None:
+    member = Member()
+    unknown.room.sync()
+    unknown.room.join(member)
+    unknown.deliver(11, 12)
+    unknown.archive.answer(nothing_after(at(11)), index=1)
+    unknown.archive.answer(nothing_after(at(10)))
+    assert member.heard == [("live", at(11)), 12]
+
+
+def test_one_that_is_behind_when_the_room_knows_asks_again(unknown: World) -> None:
+    member = Member()
+    unknown.room.sync()
+    unknown.room.join(member)
+    unknown.archive.answer(nothing_after(at(9)), index=1)
+    unknown.archive.answer(nothing_after(at(10)))
+    assert unknown.archive.questions == [Since(at(9), PAGE)]
+    unknown.archive.answer(complete(10, 10))
+    assert member.heard == [10, ("live", at(10))]
+
+
+# Clients that read slowly
+
+
+def test_a_slow_client_is_given_no_more_until_it_resumes(world: World) -> None:
+    member = Member(can_take=False)
+    world.room.join(member, since=at(5))
+    world.deliver(11)
+    world.archive.answer(more(6, 7, top=11))
+    assert world.archive.questions == []
+    world.deliver(12)
+    world.room.check(at(12))
+    world.room.sync()
+    world.archive.answer(nothing_after(at(12)))
+    assert member.heard == [6, 7]
+    world.room.resume(member)
+    assert world.archive.questions == [Since(at(7), PAGE)]
+    world.deliver(13)
+    world.archive.answer(complete(8, 12))
+    assert member.heard == [6, 7, 8, 9, 10, 11, 12, 13, ("live", at(13))]
+
+
+def test_the_last_page_needs_no_pause(world: World) -> None:
+    member = Member(can_take=False)
+    world.room.join(member, since=at(9))
+    world.archive.answer(complete(10, 10))
+    assert member.heard == [10, ("live", at(10))]
+
+
+def test_resume_means_nothing_to_others(world: World) -> None:
+    live, asking, ahead = world.live_member(), Member(), Member()
+    world.room.join(ahead, since=at(10, rewritten=1))
+    world.archive.answer(nothing_after(at(11)))
+    world.room.join(asking, since=at(7))
+    for member in (live, asking, ahead, Member()):
+        world.room.resume(member)
+    assert world.archive.questions == [Since(at(7), PAGE)]
+
+
+# Members that go
+
+
+def test_one_that_left_is_given_nothing(world: World) -> None:
+    stays, leaves = world.live_member(), world.live_member()
+    world.room.leave(leaves)
+    world.deliver(11)
+    assert (stays.heard, leaves.heard) == ([11], [])
+
+
+def test_leaving_needs_no_having_been_there(world: World) -> None:
+    world.room.leave(Member())
+
+
+@pytest.mark.parametrize("answer", [complete(8, 10), more(8, 9, top=10), lost(at(10)), None])
+def test_an_answer_for_one_that_left_is_ignored(world: World, answer: History | None) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.room.leave(member)
+    world.archive.answer(answer)
+    assert member.heard == []
+    assert (world.archive.questions, world.archive.retries) == ([], [])
+
+
+def test_a_retry_for_one_that_left_asks_nothing(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.archive.answer(None)
+    world.room.leave(member)
+    world.archive.try_again()
+    assert world.archive.questions == []
+
+
+def test_an_answer_from_before_a_member_came_back_is_ignored(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(7))
+    world.room.leave(member)
+    world.room.join(member, since=at(8))
+    world.archive.answer(complete(8, 10))
+    assert member.heard == []
+    world.archive.answer(complete(9, 10))
+    assert member.heard == [9, 10, ("live", at(10))]
+
+
+@pytest.mark.parametrize("answer", [complete(8, 10), more(8, 9, top=10), lost(at(10))])
+def test_a_member_may_leave_when_it_is_told_something(world: World, answer: History) -> None:
+    member = Member()
+    member.when_told = lambda: world.room.leave(member)
+    world.room.join(member, since=at(7))
+    world.deliver(11)
+    world.archive.answer(answer)
+    heard = list(member.heard)
+    assert heard
+    world.deliver(12)
+    assert member.heard == heard
+    assert world.archive.questions == []
+
+
+def test_a_member_may_leave_when_it_is_live(world: World) -> None:
+    member = Member()
+    member.when_told = lambda: world.room.leave(member)
+    world.room.join(member)
+    world.deliver(11)
+    assert member.heard == [("live", at(10))]
+    assert world.audience.members == []
+
+
+def test_a_member_may_leave_among_what_waited_for_it(world: World) -> None:
+    member = Member()
+    world.room.join(member, since=at(10, "D"))
+    world.deliver(11, 12)
+    member.when_told = lambda: world.room.leave(member) if 11 in member.heard else None
+    world.archive.answer(lost(at(10)))
+    assert member.heard == [("reset", at(10)), 11]
+
+
+def test_a_live_member_may_take_others_with_it(world: World) -> None:
+    first, second, waits = world.live_member(), world.live_member(), Member()
+    world.room.join(waits, since=at(10, "D"))
+    world.archive.answer(lost(at(11)))
+
+    def all_leave() -> None:
+        for member in (first, second, waits):
+            world.room.leave(member)
+
+    first.when_told = all_leave
+    world.deliver(11)
+    assert (first.heard, second.heard, waits.heard) == ([11], [], [("reset", at(11))])
+
+
+def test_a_member_may_take_others_with_it_when_the_room_knows(unknown: World) -> None:
+    members = [Member(), Member()]
+    unknown.room.sync()
+    for member in members:
+        unknown.room.join(member)
+        unknown.archive.answer(nothing_after(at(10)), index=1)
+    members[0].when_told = lambda: unknown.room.leave(members[1])
+    unknown.archive.answer(nothing_after(at(10)))
+    assert [member.heard for member in members] == [[("live", at(10))], []]
+
+
+# A history that answers at once, as one in memory does
+
+
+class Shelf:
+    """A history of `size` publications that answers before `ask` returns."""
+
+    def __init__(self, size: int) -> None:
+        self.entries = publications(1, size)
+        self.broken = False
+        self.deepest = 0
+        self._depth = 0
+
+    def ask(self, question: Question, answered: Callable[[History | None], None]) -> None:
+        if self.broken:
+            raise OSError("out of order")
+        self._depth += 1
+        self.deepest = max(self.deepest, self._depth)
+        answered(self._answer(question))
+        self._depth -= 1
+
+    def retry(self, again: Callable[[], None]) -> None:
+        raise AssertionError("it always answers")
+
+    def _answer(self, question: Question) -> History:
+        top = at(len(self.entries))
+        if not isinstance(question, Since):
+            return History(top, Proof.COMPLETE)
+        since = question.position.offset
+        page = self.entries[since : since + question.limit]
+        return History(top, Proof.MORE if since + len(page) < len(self.entries) else Proof.COMPLETE, page)
+
+
+def test_page_after_page_does_not_nest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 1)
+    shelf, audience = Shelf(0), Audience()
+    room: Room[Member] = Room(shelf, audience)
+    room.sync()
+    live, late = Member(), Member()
+    room.join(live)
+    shelf.entries = publications(1, 10_000)
+    room.check(at(10_000))
+    room.join(late, since=at(0))
+    everything = list(range(1, 10_001))
+    assert live.heard == [("live", at(0)), *everything]
+    assert late.heard == [*everything, ("live", at(10_000))]
+    assert shelf.deepest == 1
+
+
+def test_members_whose_questions_wait_for_each_other_are_all_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 1)
+    shelf = Shelf(3)
+    room: Room[Member] = Room(shelf, Audience())
+    first, second = Member(), Member()
+    first.when_told = lambda: room.join(second, since=at(1)) if first.heard == [1] else None
+    room.join(first, since=at(0))
+    room.sync()
+    assert first.heard == [1, 2, 3, ("live", at(3))]
+    assert second.heard == [2, 3, ("live", at(3))]
+    assert shelf.deepest == 1
+
+
+def test_an_archive_that_fails_does_not_silence_the_room() -> None:
+    shelf = Shelf(3)
+    room: Room[Member] = Room(shelf, Audience())
+    shelf.broken = True
+    with pytest.raises(OSError, match="out of order"):
+        room.sync()
+    shelf.broken = False
+    room.sync()
+    assert room.position == at(3)

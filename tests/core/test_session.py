@@ -1,0 +1,97 @@
+"""One client: who it is, under which name it speaks, how often it may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import AddressRates, Limits, Rate
+from twisted_chat.core.permissions import ANYONE, NO_ROOM, SERVER, Identity
+from twisted_chat.core.session import Session
+
+LIMITS = Limits(messages_per_connection=Rate(1.0, 2), messages_per_address=Rate(1.0, 3))
+ANN = replace(ANYONE, user="u1", handle="ann")
+
+
+def session(
+    identity: Identity = ANYONE, rates: AddressRates | None = None, address: str | None = "192.0.2.1"
+) -> Session:
+    rates = rates or AddressRates(LIMITS.messages_per_address)
+    return Session(identity, "lobby", address=address, rates=rates, limits=LIMITS, now=0.0)
+
+
+def refusal(action: Session, offered: str | None, now: float) -> Reason:
+    with pytest.raises(ChatError) as caught:
+        action.speak(offered, now)
+    return caught.value.reason
+
+
+def test_anyone_speaks_under_the_handle_given() -> None:
+    someone = session()
+    assert someone.handle is None
+    assert someone.speak("bob", 0.0) == "bob"
+    assert someone.handle == "bob"
+
+
+def test_without_a_token_a_handle_must_be_given() -> None:
+    assert refusal(session(), None, 0.0) is Reason.BAD_HANDLE
+
+
+def test_a_tokens_handle_wins() -> None:
+    ann = session(ANN)
+    assert ann.handle == "ann"
+    assert ann.speak("the boss", 0.0) == "ann"
+    assert ann.speak(None, 0.0) == "ann"
+
+
+def test_who_may_only_read_may_not_speak() -> None:
+    assert refusal(session(replace(ANN, write=NO_ROOM)), "ann", 0.0) is Reason.NOT_ALLOWED
+
+
+def test_a_connection_has_its_rate() -> None:
+    one = session()
+    one.speak("a", 0.0)
+    one.speak("a", 0.0)
+    assert refusal(one, "a", 0.0) is Reason.RATE_LIMITED
+    assert one.speak("a", 1.0) == "a"
+
+
+def test_an_address_has_its_rate_over_all_connections() -> None:
+    rates = AddressRates(LIMITS.messages_per_address)
+    first, second = session(rates=rates), session(rates=rates)
+    for each in (first, first, second):
+        each.speak("a", 0.0)
+    assert refusal(second, "a", 0.0) is Reason.RATE_LIMITED
+    session(rates=rates, address="192.0.2.2").speak("a", 0.0)
+    session(rates=rates, address=None).speak("a", 0.0)
+
+
+def test_the_server_has_no_rate() -> None:
+    server = session(SERVER)
+    for _ in range(100):
+        assert server.speak("anyone", 0.0) == "anyone"
+
+
+def test_a_handle_that_was_refused_is_not_taken_on() -> None:
+    one = session()
+    for _ in range(2):
+        one.speak("a", 0.0)
+    refusal(one, "b", 0.0)
+    assert one.handle == "a"
+
+
+def test_keys_belong_to_their_author() -> None:
+    ann, bob, guest = session(ANN), session(replace(ANN, user="u2")), session()
+    guest.speak("u1", 0.0)
+    keys = {each.idempotency_key("k") for each in (ann, bob, guest)}
+    assert len(keys) == 3
+    assert ann.idempotency_key("k") == session(ANN).idempotency_key("k")
+    assert ann.idempotency_key(None) is None
+
+
+def test_a_client_that_does_not_listen_to_refusals_has_an_end() -> None:
+    one = session()
+    refused = [one.refuse(0.0) for _ in range(101)]
+    assert refused == [True] * 100 + [False]

@@ -1,0 +1,78 @@
+"""Who imports whom: upward imports, and I/O in the pure layers, fail here."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "twisted_chat"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "core": {"core"},
+    "wire": {"core", "wire"},
+    "relay": {"core", "relay"},
+    "metrics": {"core"},
+    "subscriber": {"core", "wire"},
+    "fanout": {"core", "wire", "subscriber"},
+    "hub": {"core", "wire", "relay", "metrics", "subscriber", "fanout"},
+    "auth": {"core", "auth"},
+    "logs": set(),
+    "systemd": set(),
+    "config": {"core", "relay"},
+    "options": {"config"},
+    "server": {"core", "wire", "hub", "metrics", "subscriber", "auth", "logs", "server"},
+    "client": {"core", "auth"},
+}
+"""By the first name below `twisted_chat`. `service` and `__main__`, where everything meets, may import all."""
+
+PURE = {"core", "wire"}
+IMPURE = {"twisted", "autobahn", "socket", "os", "time", "threading", "asyncio", "sqlite3", "random", "pathlib", "io"}
+ONLY_INTERFACE = {"hub": "relay", "config": "relay"}
+"""Who may know of relays only what `relay.interface` says."""
+
+
+def modules() -> Iterator[Path]:
+    yield from PACKAGE.rglob("*.py")
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in modules()])
+def test_imports_point_one_way(path: Path) -> None:
+    here = layer(path)
+    if here in {"__init__", "__main__", "service"}:
+        return
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "twisted_chat":
+            if rest[0] == "__version__":
+                continue
+            assert rest[0] in MAY_IMPORT[here], f"{path.name} imports {name}"
+            if ONLY_INTERFACE.get(here) == rest[0]:
+                assert rest[1] == "interface", f"{path.name} imports {name}"
+        elif here in PURE:
+            assert top not in IMPURE, f"{path.name}, which is pure, imports {name}"
+
+
+def test_one_module_speaks_autobahn() -> None:
+    users = {path.relative_to(PACKAGE).as_posix() for path in modules() if any("autobahn" in i for i in imports(path))}
+    assert users == {"server/websocket.py"}
+
+
+def test_the_rules_name_what_exists() -> None:
+    assert {layer(path) for path in modules()} - {"__init__", "__main__", "service"} <= MAY_IMPORT.keys()

@@ -1,0 +1,76 @@
+"""The query of a room URL."""
+
+from __future__ import annotations
+
+import pytest
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import Limits
+from twisted_chat.core.publication import Before, Newest, Position, Since
+from twisted_chat.wire import query
+from twisted_chat.wire.formats import Event
+
+LIMITS = Limits()
+ID = "kQ3x-17-1763796000123456"
+POSITION = Position("kQ3x", 17, 1763796000123456)
+
+
+def test_nothing_asked_for_is_live_messages_only() -> None:
+    assert query.wish({}, LIMITS) == query.Wish()
+
+
+def test_everything_at_once() -> None:
+    wish = query.wish({"since": ID, "history": "20", "events": "presence,typing,ready", "handle": " ann "}, LIMITS)
+    assert wish == query.Wish(POSITION, 20, frozenset(Event), "ann")
+
+
+def test_a_reconnecting_event_stream_knows_better_than_its_url() -> None:
+    assert query.wish({"since": "old-1-1"}, LIMITS, last_event_id=ID).since == POSITION
+
+
+def test_an_empty_since_is_none() -> None:
+    assert query.wish({"since": ""}, LIMITS, last_event_id="").since is None
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"since": "yesterday"}, "since='yesterday' is not the id of a message"),
+        ({"history": "-1"}, "history='-1' is not a number from 0 to 200"),
+        ({"history": "201"}, "history='201' is not a number from 0 to 200"),
+        ({"history": "٣"}, "is not a number"),
+        ({"history": "9" * 5000}, "is not a number"),
+        ({"events": "presence,music"}, "choose from presence, typing, ready"),
+    ],
+)
+def test_a_wrong_wish_is_named(given: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ChatError) as caught:
+        query.wish(given, LIMITS)
+    assert caught.value.reason is Reason.BAD_REQUEST
+    assert complaint in caught.value.message
+
+
+def test_a_handle_is_checked() -> None:
+    with pytest.raises(ChatError) as caught:
+        query.wish({"handle": "a\nb"}, LIMITS)
+    assert caught.value.reason is Reason.BAD_HANDLE
+
+
+@pytest.mark.parametrize(
+    ("given", "question"),
+    [
+        ({}, Newest(50)),
+        ({"limit": "200"}, Newest(200)),
+        ({"since": ID, "limit": "3"}, Since(POSITION, 3)),
+        ({"before": ID}, Before(POSITION, 50)),
+    ],
+)
+def test_questions(given: dict[str, str], question: object) -> None:
+    assert query.question(given, LIMITS) == question
+
+
+@pytest.mark.parametrize("given", [{"limit": "0"}, {"limit": "x"}, {"since": ID, "before": ID}, {"before": "?"}])
+def test_wrong_questions(given: dict[str, str]) -> None:
+    with pytest.raises(ChatError) as caught:
+        query.question(given, LIMITS)
+    assert caught.value.reason is Reason.BAD_REQUEST

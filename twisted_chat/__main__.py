@@ -1,0 +1,130 @@
+"""`python -m twisted_chat`: tools beside the server: check a configuration, make a token, publish, follow a room."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted_chat import __version__
+from twisted_chat.auth import KeyFileError, SigningKey, make_token
+from twisted_chat.client import ClientError, RoomClient
+from twisted_chat.core.errors import ChatError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["check"]:
+        return _check(given[1:])  # its options are those of `twistd chat`
+    options = _parser().parse_args(given)
+    try:
+        result: int = options.run(options)
+    except (ChatError, ClientError, KeyFileError, OSError, ValueError) as error:
+        sys.stderr.write(f"twisted_chat {options.command}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m twisted_chat", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"twisted_chat {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="check a configuration: takes the options of twistd chat", add_help=False)
+
+    token = commands.add_parser("token", help="make a token for a user (JWT)")
+    token.add_argument("user", help="who it is for (sub)")
+    token.add_argument("--key-file", type=Path, required=True, help="the secret, or the private key in PEM")
+    token.add_argument("--handle", help="the name under which they speak; else the user")
+    token.add_argument("--read", action="append", metavar="PATTERN", help="rooms they may read; repeatable")
+    token.add_argument("--write", action="append", metavar="PATTERN", help="rooms they may write to; repeatable")
+    token.add_argument("--expires-in", type=float, default=3600.0, metavar="SECONDS", help="default: an hour")
+    token.set_defaults(run=_token)
+
+    for name, run, text in (("publish", _publish, "post a message to a room"), ("tail", _tail, "follow a room")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("url", help="the room, such as http://127.0.0.1:8080/chat/lobby")
+        command.add_argument("--token-file", type=Path, help="a file that holds the token")
+        command.add_argument("--api-key-file", type=Path, help="a file that holds an API key")
+        command.add_argument("--insecure", action="store_true", help="take any certificate, for development")
+        command.set_defaults(run=run)
+        if name == "publish":
+            command.add_argument("--handle", help="who says it; a token's handle wins")
+            command.add_argument("--key", help="the same key within five minutes is stored once")
+            command.add_argument("message", nargs="?", help="the message; else each line of standard input")
+        else:
+            command.add_argument("--since", metavar="ID", help="begin after this message")
+    return parser
+
+
+def _check(options: list[str]) -> int:
+    from twisted.internet import reactor
+
+    from twisted_chat.options import Options
+    from twisted_chat.service import MISTAKES, ChatService
+
+    parsed = Options()
+    parsed.parseOptions(options)
+    try:
+        ChatService(parsed.config, reactor, dict(os.environ))
+    except MISTAKES as error:
+        sys.stderr.write(f"twisted_chat check: {error}\n")
+        return 1
+    print("the configuration is good")
+    return 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    print(
+        make_token(
+            SigningKey.from_file(options.key_file),
+            options.user,
+            handle=options.handle,
+            read=options.read,
+            write=options.write,
+            expires_in=options.expires_in,
+            now=time.time(),
+        )
+    )
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    room = _room(options)
+    messages = [options.message] if options.message is not None else (line.rstrip("\n") for line in sys.stdin)
+    for message in messages:
+        if message.strip():
+            print(room.publish(options.handle, message, options.key)["id"])
+    return 0
+
+
+def _tail(options: argparse.Namespace) -> int:
+    for message in _room(options).follow(options.since):
+        print(f"{message['timestamp']} {message['handle']}: {message['message']}", flush=True)
+    return 0
+
+
+def _room(options: argparse.Namespace) -> RoomClient:
+    return RoomClient(
+        options.url,
+        token=_secret(options.token_file),
+        api_key=_secret(options.api_key_file),
+        verify=not options.insecure,
+    )
+
+
+def _secret(path: Path | None) -> str | None:
+    """The first line of a file that is no comment: secrets are not given as arguments, where everybody sees them."""
+    if path is None:
+        return None
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

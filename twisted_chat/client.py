@@ -1,0 +1,101 @@
+"""A small client of a room, for the command line: posts messages and follows the event stream."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+PATIENCE: Final = 60.0
+"""Seconds without a byte after which an event stream counts as dead; the server writes more often than that."""
+
+AGAIN: Final = 2.0
+"""Seconds until a lost event stream is asked for again."""
+
+
+class ClientError(Exception):
+    """The server refused, or there is none; one readable line."""
+
+
+class RoomClient:
+    """One room by its URL, such as ``http://127.0.0.1:8080/chat/lobby``."""
+
+    def __init__(self, url: str, *, token: str | None = None, api_key: str | None = None, verify: bool = True) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ClientError(f"{url!r} is no room's URL; give for example http://127.0.0.1:8080/chat/lobby")
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if api_key:
+            self._headers["X-API-Key"] = api_key
+        self._context = ssl.create_default_context()
+        if not verify:
+            self._context.check_hostname = False
+            self._context.verify_mode = ssl.CERT_NONE
+
+    def publish(self, handle: str | None, message: str, key: str | None = None) -> dict[str, Any]:
+        """Post a message; the message as stored."""
+        fields = {"handle": handle, "message": message, "key": key}
+        body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+        with self._open(body, {"Content-Type": "application/json"}) as response:
+            stored: dict[str, Any] = json.load(response)
+            return stored
+
+    def follow(self, since: str | None = None, sleep: Callable[[float], None] = time.sleep) -> Iterator[dict[str, Any]]:
+        """Messages as they come, for ever; a lost connection is taken up where it broke off."""
+        while True:
+            try:
+                with self._open(
+                    None, {"Accept": "text/event-stream"} | ({"Last-Event-ID": since} if since else {})
+                ) as r:
+                    for position, fields in _events(r):
+                        since = position or since
+                        if fields:
+                            yield fields
+            except (OSError, HTTPException):
+                pass
+            sleep(AGAIN)
+
+    def _open(self, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
+        request = Request(self._url, body, self._headers | headers)  # noqa: S310  # its scheme was checked
+        try:
+            response: HTTPResponse = urlopen(request, timeout=PATIENCE, context=self._context)  # noqa: S310  # as above
+        except HTTPError as error:
+            raise ClientError(f"{self._url}: {_complaint(error)}") from None
+        except URLError as error:
+            raise ClientError(f"{self._url}: {error.reason}") from None
+        return response
+
+
+def _events(lines: HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(position, message) of each event without a name; a position alone has an empty message."""
+    position = name = ""
+    data: list[str] = []
+    for raw in lines:
+        line = raw.decode().rstrip("\n")
+        if not line:
+            if data and not name:
+                yield position, json.loads("\n".join(data))
+            elif position:
+                yield position, {}
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "id":
+            position = value
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+def _complaint(error: HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.code} {error.reason}"

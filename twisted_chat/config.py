@@ -1,0 +1,362 @@
+"""What the server was told to do: options, environment and file, validated once.
+
+Every setting has one name. ``--relay`` on the command line, ``TWISTED_CHAT_RELAY`` in the environment and ``relay`` in
+the TOML file are the same setting; the first of these that is there counts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from twisted_chat.core.limits import Limits, Rate
+from twisted_chat.relay.interface import HistoryLimits
+
+ENVIRONMENT_PREFIX: Final = "TWISTED_CHAT_"
+
+
+class ConfigError(Exception):
+    """One readable line: the setting, where it was given, its value, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that `service.ChatService` is built from. Times are seconds."""
+
+    port: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
+    certificates: Path | None = None
+    self_signed: bool = False
+    relay: str = "sqlite:"
+    history_count: int = HistoryLimits().count
+    history_age: float = HistoryLimits().age
+    database_bytes: int = 1 << 30
+    token_key_file: Path | None = None
+    api_key_file: Path | None = None
+    allow_origin: tuple[str, ...] = ()
+    trusted_proxies: int = 0
+    admin_port: str | None = None
+    drain: float = 10.0
+    log_format: str = "text"
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def history(self) -> HistoryLimits:
+        return HistoryLimits(self.history_count, self.history_age)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: how its text is read, and what is said about it."""
+
+    name: str
+    parse: Callable[[str], Any]
+    placeholder: str
+    """What stands for its value in help; empty for a switch."""
+    help: str
+    many: bool = False
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return ENVIRONMENT_PREFIX + self.attribute.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        return not self.placeholder
+
+
+# How text is read. Each raises ValueError saying what would be right.
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("it may not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
+
+
+def _switch(text: str) -> bool:
+    values = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    if text.lower() not in values:
+        raise ValueError("say yes or no")
+    return values[text.lower()]
+
+
+def _whole(least: int, most: int = 1 << 53) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            upper = f" to {most}" if most < 1 << 53 else " up"
+            raise ValueError(f"give a whole number from {least}{upper}")
+        return int(text)
+
+    return parse
+
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZES: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+        try:
+            value = float(number) * unit
+        except ValueError:
+            value = float("nan")
+        if not least <= value < float("inf"):
+            raise ValueError(f"give seconds from {least:g} up, or for example 90s, 15m, 12h, 7d")
+        return value
+
+    return parse
+
+
+def _bytes(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number, unit = (text[:-1], _SIZES[text[-1].lower()]) if text[-1:].lower() in _SIZES else (text, 1)
+        if not (number.isascii() and number.isdigit() and int(number) * unit >= least):
+            raise ValueError(f"give bytes from {least} up, or for example 64k, 16m, 2g")
+        return int(number) * unit
+
+    return parse
+
+
+def _rate(text: str) -> Rate:
+    per_second, _, burst = text.partition(":")
+    try:
+        rate = Rate(float(per_second), int(burst) if burst else max(1, round(2 * float(per_second))))
+    except ValueError:
+        rate = Rate(0.0, 0)
+    if not (0 < rate.per_second < float("inf") and rate.burst >= 1):
+        raise ValueError("give messages per second, and after a colon how many at once, for example 10:30")
+    return rate
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"choose from {', '.join(values)}")
+        return text
+
+    return parse
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        "port",
+        _text,
+        "ENDPOINT",
+        "Where to listen: a strports description such as tcp:8080, tls:443, unix:/run/chat.sock, "
+        "systemd:domain=INET6:name=https, haproxy:tcp:8080. Repeatable.",
+        many=True,
+    ),
+    Setting(
+        "certificates",
+        _path,
+        "DIRECTORY",
+        "Certificates and keys (PEM) for tls: endpoints, flat or as certbot keeps them. Default: "
+        "$CREDENTIALS_DIRECTORY, else ./certificates, else /etc/letsencrypt/live, the first that exists.",
+    ),
+    Setting(
+        "self-signed",
+        _switch,
+        "",
+        "Make a certificate for localhost and this machine's name, for development.",
+    ),
+    Setting(
+        "relay",
+        _text,
+        "URL",
+        "Where publications are kept: sqlite:PATH (a bare sqlite: is chat.db in $STATE_DIRECTORY or the working "
+        "directory) or memory:.",
+    ),
+    Setting("history-count", _whole(0, 1_000_000), "N", "Messages kept per room."),
+    Setting("history-age", _seconds(0), "SECONDS", "How long a message is kept; 0: as long as the count lets it."),
+    Setting("database-bytes", _bytes(1 << 20), "BYTES", "How large the SQLite file may grow."),
+    Setting(
+        "token-key-file",
+        _path,
+        "FILE",
+        "Close the rooms to all but bearers of a JWT that this key verifies: a secret (HS256), a public key in PEM "
+        "(RS256, ES256, EdDSA) or a JWKS. Default: $CREDENTIALS_DIRECTORY/token-key if it exists.",
+    ),
+    Setting(
+        "api-key-file",
+        _path,
+        "FILE",
+        "Let bearers of these keys, one per line, act for the server. Default: $CREDENTIALS_DIRECTORY/api-keys if it "
+        "exists.",
+    ),
+    Setting(
+        "allow-origin",
+        _text,
+        "ORIGIN",
+        "Let pages of this site connect, such as https://example.com or https://*.example.com, besides pages of the "
+        "same host. Repeatable.",
+        many=True,
+    ),
+    Setting(
+        "trusted-proxies",
+        _whole(0, 16),
+        "N",
+        "How many proxies stand in front and append to X-Forwarded-For; without it that header is not believed.",
+    ),
+    Setting("admin-port", _text, "ENDPOINT", "Serve /metrics, /healthz and /readyz here; nowhere by default."),
+    Setting("drain", _seconds(0), "SECONDS", "How long clients may take to leave when the server stops."),
+    Setting("log-format", _one_of("text", "json"), "FORMAT", "text, or json: one object per line."),
+    # Limits.
+    Setting("limit-connections", _whole(1), "N", "WebSockets and event streams in all."),
+    Setting("limit-connections-per-address", _whole(1), "N", "The same from one address (an IPv6 /64)."),
+    Setting("limit-handshake-timeout", _seconds(0.1), "SECONDS", "For TLS and the head of a request to arrive."),
+    Setting("limit-idle-timeout", _seconds(1), "SECONDS", "For a connection on which nothing is asked."),
+    Setting("limit-header-bytes", _bytes(1024), "BYTES", "Header fields of one request together."),
+    Setting("limit-body-bytes", _bytes(1024), "BYTES", "The body of one request."),
+    Setting("limit-message-characters", _whole(1, 1_000_000), "N", "Characters of one message."),
+    Setting("limit-handle-characters", _whole(1, 1_000), "N", "Characters of a handle."),
+    Setting("limit-key-characters", _whole(1, 1_000), "N", "Characters of an idempotency key."),
+    Setting("limit-messages-per-connection", _rate, "RATE[:BURST]", "Messages a second of one connection."),
+    Setting("limit-messages-per-address", _rate, "RATE[:BURST]", "Messages a second of one address."),
+    Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
+    Setting("limit-streams-per-connection", _whole(1, 10_000), "N", "Streams of one HTTP/2 connection."),
+    Setting("limit-ping-interval", _seconds(1), "SECONDS", "How often a silent connection is asked if it lives."),
+    Setting("limit-ping-timeout", _seconds(1), "SECONDS", "How long it may take to answer."),
+    Setting("limit-history-page", _whole(1, 1_000), "N", "Messages in one answer of the history."),
+)
+
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_LIMIT: Final = "limit_"
+
+
+def default(setting: Setting) -> str:
+    """A setting's default as text, for help and documents; empty where there is none."""
+    attribute = setting.attribute
+    config = Config()
+    value = getattr(config.limits, attribute.removeprefix(_LIMIT)) if attribute.startswith(_LIMIT) else None
+    if value is None:
+        value = getattr(config, attribute)
+    match value:
+        case Rate(per_second, burst):
+            return f"{per_second:g}:{burst}"
+        case tuple():
+            return " ".join(value)
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case None:
+            return ""
+    return str(value)
+
+
+def load(given: Mapping[str, Sequence[str]], environ: Mapping[str, str], config_file: Path | None = None) -> Config:
+    """The configuration from options (`given`: setting name to texts), environment and file.
+
+    Raises `ConfigError`.
+    """
+    if config_file is None and (named := environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")):
+        config_file = Path(named)
+    in_file = {} if config_file is None else _read_file(config_file)
+    _check_environment(environ)
+    values: dict[str, Any] = _from_credentials(environ)
+    limits: dict[str, Any] = {}
+    for setting in SETTINGS:
+        if setting.name in given:
+            source, texts = f"--{setting.name}", given[setting.name]
+        elif setting.variable in environ:
+            text = environ[setting.variable]
+            source, texts = setting.variable, text.split() if setting.many else [text]
+        elif setting.name in in_file:
+            source, texts = f"{config_file}: {setting.name}", in_file[setting.name]
+        else:
+            continue
+        value = _parse(setting, source, texts)
+        if setting.attribute.startswith(_LIMIT):
+            limits[setting.attribute.removeprefix(_LIMIT)] = value
+        else:
+            values[setting.attribute] = value
+    return replace(Config(**values), limits=Limits(**limits))
+
+
+def _parse(setting: Setting, source: str, texts: Sequence[str]) -> Any:
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(setting.parse(text))
+        except ValueError as error:
+            raise ConfigError(f"{source}: {text!r} will not do; {error}") from None
+    if setting.many:
+        if not parsed:
+            raise ConfigError(f"{source}: it may not be empty")
+        return tuple(parsed)
+    if len(parsed) != 1:
+        raise ConfigError(f"{source}: give it once")
+    return parsed[0]
+
+
+def _read_file(path: Path) -> dict[str, list[str]]:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"--config: {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: {path} is not TOML: {error}") from None
+    for name in table:
+        if name not in BY_NAME:
+            raise ConfigError(f"{path}: there is no setting {name!r}{did_you_mean(name)}")
+    return {name: _texts(f"{path}: {name}", value) for name, value in table.items()}
+
+
+def _texts(source: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    texts = []
+    for item in values:
+        if isinstance(item, bool):
+            texts.append("yes" if item else "no")
+        elif isinstance(item, str | int | float):
+            texts.append(str(item))
+        else:
+            raise ConfigError(f"{source}: give text, a number, true or false, or a list of texts")
+    return texts
+
+
+def _check_environment(environ: Mapping[str, str]) -> None:
+    known = {setting.variable for setting in SETTINGS} | {f"{ENVIRONMENT_PREFIX}CONFIG"}
+    for variable in environ:
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in known:
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "-")
+            raise ConfigError(f"{variable}: there is no such setting{did_you_mean(name)}")
+
+
+def _from_credentials(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Key files that systemd hands over by name (LoadCredential=)."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return {}
+    found = {"token_key_file": Path(directory, "token-key"), "api_key_file": Path(directory, "api-keys")}
+    return {name: path for name, path in found.items() if path.exists()}
+
+
+def did_you_mean(name: str) -> str:
+    """The setting that was probably meant, as the end of a sentence."""
+    close = difflib.get_close_matches(name, BY_NAME, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+# Every limit can be set, and every setting is a field: seen when the module loads, not when a user tries.
+assert {s.attribute for s in SETTINGS if not s.name.startswith("limit-")} == {
+    f.name for f in fields(Config) if f.name != "limits"
+}
+assert {s.attribute.removeprefix(_LIMIT) for s in SETTINGS if s.name.startswith("limit-")} == {
+    f.name for f in fields(Limits)
+}

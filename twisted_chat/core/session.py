@@ -1,0 +1,71 @@
+"""One client: who it is, under which name it speaks, and how often it may."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import AddressRates, Limits, Rate, TokenBucket
+from twisted_chat.core.permissions import Identity
+
+REFUSALS: Final = Rate(1.0, 100)
+"""How many commands of one connection may be refused before the connection is: a loop that ignores errors."""
+
+
+class Session:
+    """A client of one room, for the life of its connection or of one request.
+
+    `handle` is the name it is present under: of its token, else what it said last, else None.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        room: str,
+        *,
+        address: str | None,
+        rates: AddressRates,
+        limits: Limits,
+        now: float,
+        handle: str | None = None,
+    ) -> None:
+        self.identity: Final = identity
+        self.room: Final = room
+        self.handle = identity.handle or handle
+        self._address = address
+        self._rates = rates
+        self._bucket = TokenBucket(limits.messages_per_connection, now)
+        self._refusals = TokenBucket(REFUSALS, now)
+
+    def speak(self, offered: str | None, now: float) -> str:
+        """The handle under which this client says one more thing at `now`. Raises `ChatError` if it may not."""
+        self.identity.check_write(self.room)
+        handle = self.identity.handle or offered
+        if handle is None:
+            raise ChatError(Reason.BAD_HANDLE, '"handle" is missing; send {"handle": "ann", "message": "hi"}')
+        if not self.identity.server:
+            self._within_rates(now)
+        self.handle = handle
+        return handle
+
+    def idempotency_key(self, key: str | None) -> str | None:
+        """What a client's `key` is kept under: the same key of another author is another key."""
+        if key is None:
+            return None
+        user = self.identity.author
+        author = f"user:{user}" if user is not None else f"handle:{self.handle}"
+        return f"{author}|{key}"
+
+    def refuse(self, now: float) -> bool:
+        """A command was refused. Whether the connection may go on."""
+        return self._refusals.take(now)
+
+    def _within_rates(self, now: float) -> None:
+        if not self._bucket.take(now):
+            raise _too_fast(self._bucket.wait(), "connection")
+        if self._address is not None and not self._rates.take(self._address, now):
+            raise _too_fast(1.0, "address")
+
+
+def _too_fast(wait: float, whose: str) -> ChatError:
+    return ChatError(Reason.RATE_LIMITED, f"too many messages from this {whose}; try again in {wait:.1f} seconds")

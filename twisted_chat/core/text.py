@@ -1,0 +1,79 @@
+"""What people send: handles, messages and idempotency keys, cleaned or refused with the reason."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from twisted_chat.core.errors import ChatError, Reason
+
+LONGEST_HANDLE: Final = 64
+LONGEST_MESSAGE: Final = 4_096
+LONGEST_KEY: Final = 64
+
+# General category Cc but newline and tab.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# One line of text: no Cc at all, and neither of Unicode's own line breaks.
+_CONTROL_OR_BREAK: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# JSON can write half a surrogate pair; UTF-8 cannot, so nothing behind us could store it.
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+# Embeddings, overrides and isolates change how the text around a handle reads: "bob" can look like "ann".
+_BIDI_CONTROL: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+
+
+def clean_handle(text: str, longest: int = LONGEST_HANDLE) -> str:
+    """The handle that `text` is, trimmed: 1 to `longest` characters on one line.
+
+    Raises `ChatError` (`Reason.BAD_HANDLE`) with what is wrong.
+    """
+    handle = text.strip()
+    if not handle:
+        raise ChatError(Reason.BAD_HANDLE, "a handle may not be empty")
+    _check_length("a handle", handle, longest, Reason.BAD_HANDLE)
+    _check_characters("a handle", handle, _CONTROL_OR_BREAK, Reason.BAD_HANDLE)
+    if found := _BIDI_CONTROL.search(handle):
+        raise ChatError(
+            Reason.BAD_HANDLE,
+            f"a handle may not contain {_code_point(found)}, which changes the direction of text",
+        )
+    return handle
+
+
+def clean_message(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """`text` as it is, if it is a message: 1 to `longest` characters, not only white space.
+
+    Raises `ChatError` (`Reason.MESSAGE_TOO_LONG` or `Reason.BAD_MESSAGE`) with what is wrong.
+    """
+    _check_length("a message", text, longest, Reason.MESSAGE_TOO_LONG)
+    if not text or text.isspace():
+        raise ChatError(Reason.BAD_MESSAGE, "a message may not be empty or only white space")
+    _check_characters("a message", text, _CONTROL, Reason.BAD_MESSAGE)
+    return text
+
+
+def clean_key(text: str, longest: int = LONGEST_KEY) -> str:
+    """`text` as it is, if it is an idempotency key: 1 to `longest` characters.
+
+    Raises `ChatError` (`Reason.BAD_KEY`) with what is wrong.
+    """
+    if not text:
+        raise ChatError(Reason.BAD_KEY, "a key may not be empty; leave it out instead")
+    _check_length("a key", text, longest, Reason.BAD_KEY)
+    _check_characters("a key", text, _CONTROL, Reason.BAD_KEY)
+    return text
+
+
+def _check_length(what: str, text: str, longest: int, reason: Reason) -> None:
+    if len(text) > longest:
+        raise ChatError(reason, f"{what} may have {longest} characters, this one has {len(text)}")
+
+
+def _check_characters(what: str, text: str, control: re.Pattern[str], reason: Reason) -> None:
+    if found := control.search(text):
+        raise ChatError(reason, f"{what} may not contain the control character {_code_point(found)}")
+    if found := _SURROGATE.search(text):
+        raise ChatError(reason, f"{what} may not contain {_code_point(found)}, half of a surrogate pair")
+
+
+def _code_point(found: re.Match[str]) -> str:
+    return f"U+{ord(found[0]):04X}"

@@ -1,0 +1,179 @@
+"""Rooms and their members on this node: the one meeting point of the server's edges and the relay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.core.publication import History, Position, Publication, Published, Question
+from twisted_chat.core.room import Room
+from twisted_chat.fanout import RoomAudience, Turn
+from twisted_chat.metrics import Metrics, Source
+from twisted_chat.relay.interface import Relay
+from twisted_chat.subscriber import Subscriber
+from twisted_chat.wire import room as wire
+from twisted_chat.wire.formats import Event
+
+RETRY: Final = (0.2, 1.0)
+"""Seconds, at least and at most, until a history that did not answer is asked again."""
+
+
+class HubRoom:
+    """A room that has members on this node; the `core.room.Archive` of its `Room`."""
+
+    _log = Logger()
+
+    def __init__(self, name: str, relay: Relay, reactor: IReactorTime, audience: RoomAudience) -> None:
+        self.name: Final = name
+        self.audience: Final = audience
+        self.members: set[Subscriber] = set()
+        self.room: Final[Room[Subscriber]] = Room(self, audience)
+        self._relay = relay
+        self._reactor = reactor
+        self._retries: set[IDelayedCall] = set()
+
+    def ask(self, question: Question, answered: Callable[[History | None], None]) -> None:
+        self._relay.history(self.name, question).addCallbacks(answered, lambda _: answered(None)).addErrback(
+            self._failed
+        )
+
+    def retry(self, again: Callable[[], None]) -> None:
+        def now() -> None:
+            self._retries.discard(call)
+            again()
+
+        if self.members:
+            call = self._reactor.callLater(random.uniform(*RETRY), now)  # noqa: S311 - spreads load, not a secret
+            self._retries.add(call)
+
+    def close(self) -> None:
+        """Nobody is here any more."""
+        self.audience.flush()
+        for call in self._retries:
+            call.cancel()
+        self._retries.clear()
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure("room {room} failed on an answer of its history", failure, room=self.name)
+
+
+class Hub:
+    """All rooms of this node; what the relay calls back (`relay.interface.RelayEvents`)."""
+
+    def __init__(self, relay: Relay, reactor: IReactorTime, metrics: Metrics) -> None:
+        self.rooms: dict[str, HubRoom] = {}
+        self._relay = relay
+        self._reactor = reactor
+        self._metrics = metrics
+        self._turn = Turn(reactor)
+
+    # What the edges ask for
+
+    def join(self, member: Subscriber, since: Position | None = None, newest: int = 0) -> None:
+        """Make it a member of its session's room: first what it missed or the newest so many, then everything."""
+        name = member.session.room
+        here = self.rooms.get(name)
+        if here is None:
+            here = self._open(name)
+        here.members.add(member)
+        self.announce(member)
+        here.room.join(member, since, newest)
+
+    def leave(self, member: Subscriber) -> None:
+        """It is gone. No harm if it never joined."""
+        here = self.rooms.get(member.session.room)
+        if here is None or member not in here.members:
+            return
+        here.room.leave(member)
+        here.members.discard(member)
+        self._relay.leave(here.name, member.name)
+        if not here.members:
+            del self.rooms[here.name]
+            here.close()
+            self._relay.unsubscribe(here.name)
+
+    def announce(self, member: Subscriber) -> None:
+        """Presence: under which handle it is here, as soon as that is known, and when it changes."""
+        if member.session.handle is not None:
+            self._relay.enter(member.session.room, member.name, member.session.handle)
+
+    def resume(self, member: Subscriber) -> None:
+        """It can be written to again."""
+        here = self.rooms.get(member.session.room)
+        if here is not None:
+            here.room.resume(member)
+
+    def publish(self, room: str, data: bytes, key: str | None, source: Source) -> Deferred[Published]:
+        """Store and deliver; fails with `ChatError`. `source` labels it in the metrics."""
+        began = self._reactor.seconds()
+
+        def stored(published: Published) -> Published:
+            self._metrics.published(source, self._reactor.seconds() - began)
+            return published
+
+        return self._relay.publish(room, data, key).addCallback(stored)
+
+    def history(self, room: str, question: Question) -> Deferred[History]:
+        """Ask about a room's past; fails with `ChatError`."""
+        return self._relay.history(room, question)
+
+    def present(self, room: str) -> Deferred[tuple[str, ...]]:
+        """The handles that are in a room, on all nodes."""
+        return self._relay.present(room)
+
+    def typing(self, room: str, handle: str) -> None:
+        """Tell a room that someone is typing."""
+        self._relay.signal(room, wire.typing(handle))
+
+    def reply(self, member: Subscriber, data: bytes) -> None:
+        """Say something to one member alone, after what was queued for all."""
+        here = self.rooms.get(member.session.room)
+        if here is not None:
+            here.audience.flush()
+        member.write(data)
+
+    def member_count(self) -> int:
+        """How many members all rooms of this node have."""
+        return sum(len(here.members) for here in self.rooms.values())
+
+    def _open(self, name: str) -> HubRoom:
+        audience = RoomAudience(self._turn, self._metrics.delivered)
+        here = self.rooms[name] = HubRoom(name, self._relay, self._reactor, audience)
+        self._relay.subscribe(name)
+        here.room.sync()
+        return here
+
+    # What the relay calls
+
+    def deliver(self, room: str, publication: Publication) -> None:
+        here = self.rooms.get(room)
+        if here is not None:
+            here.room.deliver(publication)
+
+    def signal(self, room: str, data: bytes) -> None:
+        self._tell(room, Event.TYPING, data)
+
+    def joined(self, room: str, handle: str) -> None:
+        self._tell(room, Event.PRESENCE, wire.joined(handle))
+
+    def left(self, room: str, handle: str) -> None:
+        self._tell(room, Event.PRESENCE, wire.left(handle))
+
+    def interrupted(self) -> None:
+        for here in list(self.rooms.values()):
+            here.room.interrupted()
+
+    def resumed(self) -> None:
+        for here in list(self.rooms.values()):
+            here.room.sync()
+
+    def _tell(self, room: str, event: Event, data: bytes) -> None:
+        here = self.rooms.get(room)
+        if here is not None:
+            here.audience.tell(event, data)

@@ -1,0 +1,195 @@
+r"""How log events are written: one line of text or one JSON object each, and neither can be forged by a client.
+
+Text::
+
+    2026-11-22T07:20:00Z info  twisted_chat.hub  ann joined lobby
+    2026-11-22T07:20:01Z error twisted_chat.hub  lobby cannot be left
+        Traceback (most recent call last):
+          ...
+
+A line that is not indented is an event. Whatever is not printable (line breaks, terminal escapes, characters that turn
+the direction of text) is written as in a Python string: ``\n``, ``\x1b``, ``\u202e``. Lines have a bound, and say when
+they were cut.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+from urllib.parse import unquote_plus
+
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
+
+LONGEST: Final = 8_192
+"""Characters of a line. The journal splits at 48 KiB, and would take what follows for a line of its own."""
+
+MOST_LINES: Final = 200
+"""Lines of a traceback; of a longer one the end is kept, where the error is."""
+
+_PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
+# Keys of our own, and those that Twisted's older interface leaves in events.
+_RESERVED: Final = frozenset(
+    {"time", "level", "system", "message", "traceback", "isError", "why", "failure", "format", "printed"}
+)
+
+_SECRET_NAME: Final = re.compile(r"token|secret|password|authorization|api_?key", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(://[^/?#@:]*:)[^/?#@]*@")
+
+
+def text_observer(stream: IO[Any], *, journal: bool = False) -> ILogObserver:
+    """Write events to `stream` as text.
+
+    journal
+        the stream is read by systemd's journal (`is_journal`): each line starts with its priority, ``<3>``, which the
+        journal takes off, instead of the time, which it keeps by itself
+    """
+
+    def line(event: LogEvent) -> str | None:
+        message, failure = _parts(event)
+        if not message and failure is None:
+            return None
+        level = _level(event)
+        prefix = _PRIORITIES.get(level, "<6>") if journal else ""
+        time = "" if journal else f"{_time(event, 'seconds') or '-'} "
+        lines = [f"{time}{level:<5} {one_line(_system(event))}  {one_line(message)}"]
+        if failure is not None:
+            lines += [f"    {one_line(frame)}" for frame in _traceback(failure)]
+        return "".join(f"{prefix}{text}\n" for text in lines)
+
+    return _observer(stream, line)
+
+
+def json_observer(stream: IO[Any]) -> ILogObserver:
+    """Write events to `stream` as JSON: one object a line, in ASCII.
+
+    ``time`` (UTC, microseconds), ``level``, ``system``, ``message``, ``traceback`` (if any), and those named fields of
+    the event that JSON can say. A field that is named like one of these is left out.
+    """
+
+    def line(event: LogEvent) -> str | None:
+        message, failure = _parts(event)
+        if not message and failure is None:
+            return None
+        entry: dict[str, object] = {
+            "time": _time(event, "microseconds"),
+            "level": _level(event),
+            "system": _bounded(_system(event)),
+            "message": _bounded(message),
+        }
+        if failure is not None:
+            entry["traceback"] = "\n".join(_bounded(frame) for frame in _traceback(failure))
+        entry.update(_fields(event))
+        return json.dumps(entry) + "\n"
+
+    return _observer(stream, line)
+
+
+def is_journal(stream: IO[Any], environ: Mapping[str, str]) -> bool:
+    """Whether systemd's journal reads `stream`: ``$JOURNAL_STREAM`` names its device and inode (systemd.exec(5))."""
+    if "JOURNAL_STREAM" not in environ:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        # Not a file of the system: io.StringIO, a stream that was closed.
+        return False
+    return environ["JOURNAL_STREAM"] == f"{status.st_dev}:{status.st_ino}"
+
+
+def one_line(text: str) -> str:
+    """`text` in printable characters, at most `LONGEST` of them and a note."""
+    line = text[:LONGEST]
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line)
+    if max(len(text), len(line)) > LONGEST:
+        return f"{line[:LONGEST]}... ({len(text)} characters)"
+    return line
+
+
+def redact(url: bytes | str) -> str:
+    """A URL as it may be logged: printable, bounded, and without the secrets in it.
+
+    Hides what parameters named like ``token``, ``api_key`` or ``authorization`` say, however the name is escaped, the
+    password before a host (``redis://:secret@host``), and credentials after ``Bearer`` or ``Basic``.
+    """
+    text = url.decode("utf-8", "backslashreplace") if isinstance(url, bytes) else url
+    text = _PASSWORD.sub(r"\1***@", text)
+    text = _CREDENTIALS.sub(r"\1 ***", text)
+    path, mark, query = text.partition("?")
+    # twisted.web takes ";" for a separator too.
+    return one_line(path + mark + "".join(_hidden(part) for part in re.split("([&;])", query)))
+
+
+def _hidden(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=***" if equals and _SECRET_NAME.search(unquote_plus(name)) else parameter
+
+
+def _observer(stream: IO[Any], line: Callable[[LogEvent], str | None]) -> ILogObserver:
+    if isinstance(stream, io.TextIOWrapper):
+        # Not every terminal and locale can write every message; none may be lost for it.
+        stream.reconfigure(errors="backslashreplace")
+    return FileLogObserver(stream, line)
+
+
+def _parts(event: LogEvent) -> tuple[str, Failure | None]:
+    """What an event says, and the failure that it carries."""
+    failure = event.get("log_failure")
+    if failure is None and isinstance(event.get("failure"), Failure):
+        # twisted.python.log.err: its text is the traceback.
+        return str(event.get("why") or "unhandled error"), event["failure"]
+    return formatEvent(event).strip(), failure
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level", LogLevel.info)
+    return str(level.name)
+
+
+def _system(event: LogEvent) -> str:
+    return str(event.get("log_system") or event.get("log_namespace") or "-")
+
+
+def _time(event: LogEvent, precision: str) -> str | None:
+    time = event.get("log_time")
+    if time is None:
+        return None
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _traceback(failure: Failure) -> list[str]:
+    lines = failure.getTraceback().rstrip().splitlines()
+    if len(lines) > MOST_LINES:
+        return [f"({len(lines) - MOST_LINES} lines left out)", *lines[-MOST_LINES:]]
+    return lines
+
+
+def _fields(event: LogEvent) -> dict[str, object]:
+    """The fields of an event that JSON can say."""
+    fields: dict[str, object] = {}
+    for name, value in event.items():
+        if name.startswith("log_") or name in _RESERVED:
+            continue
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "backslashreplace")
+        if isinstance(value, str):
+            fields[name] = _bounded(value)
+        else:
+            try:
+                encoded = json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError):
+                continue
+            if len(encoded) <= LONGEST:
+                fields[name] = value
+    return fields
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"

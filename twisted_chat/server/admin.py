@@ -1,0 +1,227 @@
+"""What machines ask about this server: is it alive, can it take clients, how is it doing.
+
+=============  ======================================================================================
+``/healthz``   200 ``ok``: the event loop turns. Restart the server when this fails.
+``/readyz``    200 or 503, and in JSON what is in the way. Send no clients here while it is 503.
+``/metrics``   the Prometheus text format
+=============  ======================================================================================
+
+Nothing here tells who is asking: serve it on an address of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.metrics import CONTENT_TYPE, Metrics
+from twisted_chat.server.json_response import answer, refuse
+
+PROBE_TIMEOUT: Final = 2.0
+"""Seconds that the relay has to answer."""
+
+FRESH: Final = 1.0
+"""Seconds for which its answer is good."""
+
+_INDEX: Final = b"/healthz  the event loop turns\n/readyz   clients can be sent here\n/metrics  Prometheus\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the server cannot take clients: a `code` for machines, ``draining``, and a `message` for people."""
+
+    code: str
+    message: str
+
+
+STARTING: Final = Obstacle("starting", "the server has not finished starting")
+DRAINING: Final = Obstacle("draining", "the server is shutting down and sends its clients away")
+
+
+class _Phase(Enum):
+    STARTING = auto()
+    SERVING = auto()
+    DRAINING = auto()
+
+
+class Readiness:
+    """Whether the server can take clients now.
+
+    probe
+        asks the relay for a sign of life: fails where there is none, best with a `ChatError` that says why. One runs
+        at a time; whoever asks meanwhile gets the same answer, and so does everyone for `FRESH` seconds. It is
+        cancelled after `PROBE_TIMEOUT` seconds.
+    announce
+        is told each verdict: true while nothing is in the way
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        probe: Callable[[], Awaitable[object]],
+        announce: Callable[[bool], None],
+    ) -> None:
+        self._reactor = reactor
+        self._probe = probe
+        self._announce = announce
+        self._phase = _Phase.STARTING
+        self._probing: Deferred[object] | None = None
+        # One for each request under way, so never more than there are connections.
+        self._waiting: set[Deferred[tuple[Obstacle, ...]]] = set()
+        self._relay: Obstacle | None = None
+        self._probed: float | None = None
+
+    def started(self) -> None:
+        """All endpoints listen."""
+        self._phase = _Phase.SERVING
+        self._probed = None
+
+    def draining(self) -> None:
+        """No more clients, for good. Ends a probe that is under way."""
+        self._phase = _Phase.DRAINING
+        if self._probing is not None:
+            self._probing.cancel()
+        self._answer()
+
+    def check(self) -> Deferred[tuple[Obstacle, ...]]:
+        """Everything that is in the way; empty when the server is ready. Never fails; may be cancelled."""
+        if self._phase is _Phase.DRAINING or self._is_fresh():
+            return succeed(self._obstacles())
+        waiter: Deferred[tuple[Obstacle, ...]] = Deferred(self._waiting.discard)
+        self._waiting.add(waiter)
+        if self._probing is None:
+            self._probing = Deferred.fromCoroutine(self._ask()).addTimeout(PROBE_TIMEOUT, self._reactor)
+            # Only now: a probe that has answered at once must find itself in `_probing`.
+            self._probing.addCallbacks(self._answered, self._failed)
+        return waiter
+
+    def _is_fresh(self) -> bool:
+        # The clock may be set back: an age below zero is no age.
+        return self._probed is not None and 0 <= self._reactor.seconds() - self._probed < FRESH
+
+    async def _ask(self) -> object:
+        return await self._probe()
+
+    def _answered(self, _: object) -> None:
+        self._concluded(None)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(DeferredTimeout):
+            self._concluded(Obstacle("relay", f"the relay did not answer within {PROBE_TIMEOUT:g} seconds"))
+        elif isinstance(failure.value, ChatError):
+            self._concluded(Obstacle("relay", failure.value.message))
+        else:
+            if self._phase is not _Phase.DRAINING or not failure.check(CancelledError):
+                self._log.failure("asking the relay whether it is ready went wrong", failure)
+            self._concluded(Obstacle("relay", "asking the relay went wrong; the log says how"))
+
+    def _concluded(self, relay: Obstacle | None) -> None:
+        self._probing = None
+        self._relay = relay
+        self._probed = self._reactor.seconds()
+        self._answer()
+
+    def _answer(self) -> None:
+        obstacles = self._obstacles()
+        self._announce(not obstacles)
+        while self._waiting:
+            self._waiting.pop().callback(obstacles)
+
+    def _obstacles(self) -> tuple[Obstacle, ...]:
+        if self._phase is _Phase.DRAINING:
+            return (DRAINING,)
+        starting = (STARTING,) if self._phase is _Phase.STARTING else ()
+        return (*starting, self._relay) if self._relay is not None else starting
+
+
+class _Page(Resource):
+    """One page, for GET and HEAD: `answer` sets status and headers of a request, and returns its body."""
+
+    _log = Logger()
+
+    def __init__(self, answer: Callable[[Request], Awaitable[bytes]]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return _Page(_not_found)
+
+    def render(self, request: Request) -> int:
+        finished = request.notifyFinish()
+        answering = Deferred.fromCoroutine(self._respond(request))
+        finished.addErrback(lambda _gone: answering.cancel())
+        answering.addErrback(self._failed, request)
+        return NOT_DONE_YET
+
+    async def _respond(self, request: Request) -> None:
+        if request.method in (b"GET", b"HEAD"):
+            body = await self._answer(request)
+        else:
+            request.setHeader("allow", "GET, HEAD")
+            body = refuse(request, ChatError(Reason.METHOD_NOT_ALLOWED, "only GET and HEAD are answered here"))
+        _write(request, body)
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        if failure.check(CancelledError):
+            return  # the client has gone
+        self._log.failure("{path!r} cannot be answered", failure, path=request.path)
+        _write(request, refuse(request, ChatError(Reason.INTERNAL, "this went wrong; the log says how")))
+
+
+def admin_resource(metrics: Metrics, readiness: Readiness) -> Resource:
+    """The root of a site for operators. Its children (``metrics``, ...) may be put into another tree as well."""
+
+    async def index(request: Request) -> bytes:
+        return _text(request, _INDEX)
+
+    async def health(request: Request) -> bytes:
+        return _text(request, b"ok\n")
+
+    async def ready(request: Request) -> bytes:
+        obstacles = await readiness.check()
+        listed = [{"code": obstacle.code, "message": obstacle.message} for obstacle in obstacles]
+        body = json.dumps({"ready": not obstacles, "obstacles": listed}).encode()
+        return answer(request, 503 if obstacles else 200, body)
+
+    async def prometheus(request: Request) -> bytes:
+        # So that the gauge is true on servers whose /readyz nobody asks.
+        await readiness.check()
+        return _text(request, metrics.render(), CONTENT_TYPE)
+
+    root = _Page(index)
+    root.putChild(b"", _Page(index))
+    root.putChild(b"healthz", _Page(health))
+    root.putChild(b"readyz", _Page(ready))
+    root.putChild(b"metrics", _Page(prometheus))
+    return root
+
+
+async def _not_found(request: Request) -> bytes:
+    return refuse(request, ChatError(Reason.NOT_FOUND, "there is nothing here; / lists what there is"))
+
+
+def _text(request: Request, body: bytes, content_type: str = "text/plain; charset=utf-8") -> bytes:
+    request.setHeader("content-type", content_type)
+    request.setHeader("cache-control", "no-store")
+    request.setHeader("x-content-type-options", "nosniff")
+    return body
+
+
+def _write(request: Request, body: bytes) -> None:
+    request.setHeader("content-length", str(len(body)))
+    request.write(body)  # which leaves it out of an answer to HEAD
+    request.finish()

@@ -1,0 +1,105 @@
+"""Who comes in: the address, origin and identity of a request, checked before anything else is done for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.web.http import Request
+
+from twisted_chat.auth import ApiKeys, Origins, TokenKeys, token_from
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import AddressRates, Limits, limited_address
+from twisted_chat.core.permissions import ANYONE, SERVER, Identity
+from twisted_chat.core.session import Session
+
+
+class Admission:
+    """The rules of one server. `tokens` and `api_keys` are None where none were configured."""
+
+    def __init__(
+        self,
+        *,
+        origins: Origins,
+        tokens: TokenKeys | None,
+        api_keys: ApiKeys | None,
+        limits: Limits,
+        trusted_proxies: int,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.limits: Final = limits
+        self.replace(origins=origins, tokens=tokens, api_keys=api_keys)
+        self._trusted_proxies: Final = trusted_proxies
+        self._clock: Final = clock
+        self.wall_clock: Final = wall_clock
+        self._rates: Final = AddressRates(limits.messages_per_address)
+
+    def replace(self, *, origins: Origins, tokens: TokenKeys | None, api_keys: ApiKeys | None) -> None:
+        """Other rules for whoever comes from now on; who is in stays in until its token expires."""
+        self._origins = origins
+        self._tokens = tokens
+        self._api_keys = api_keys
+
+    def address(self, request: Request) -> str | None:
+        """Whom limits count a request under; None behind a unix socket without a proxy that tells."""
+        host: str | None = None
+        if self._trusted_proxies:
+            forwarded = ",".join(request.requestHeaders.getRawHeaders("x-forwarded-for", []))
+            hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+            # What stands further left was written by the client.
+            host = hops[-min(self._trusted_proxies, len(hops))] if hops else None
+        if host is None:
+            peer = request.getClientAddress()
+            host = peer.host if isinstance(peer, IPv4Address | IPv6Address) else None
+        return None if host is None else limited_address(host)
+
+    def check_origin(self, request: Request) -> None:
+        """Raise `ChatError` for a page of another site that was not allowed."""
+        self._origins.check(_header(request, "origin"), _header(request, "host"))
+
+    def allowed_origin(self, request: Request) -> str | None:
+        """What ``Access-Control-Allow-Origin`` says to this request; None: nothing."""
+        return self._origins.cors_origin(_header(request, "origin"), _header(request, "host"))
+
+    def identify(self, request: Request) -> Identity:
+        """Who sends this request. Raises `ChatError`."""
+        key = _header(request, "x-api-key")
+        if key is not None:
+            if self._api_keys is None:
+                raise ChatError(
+                    Reason.API_KEY_INVALID, "this server takes no API keys: it was started without --api-key-file"
+                )
+            self._api_keys.check(key)
+            return SERVER
+        if self._tokens is None:
+            return ANYONE
+        token = token_from(_header(request, "authorization"), _query(request))
+        if token is None:
+            raise ChatError(
+                Reason.TOKEN_REQUIRED, "this room needs a token: send Authorization: Bearer TOKEN, or ?token=TOKEN"
+            )
+        return self._tokens.verify(token, self.wall_clock())
+
+    def session(self, request: Request, room: str, handle: str | None = None) -> Session:
+        """A session in `room` for the sender of this request. Raises `ChatError`."""
+        return Session(
+            self.identify(request),
+            room,
+            address=self.address(request),
+            rates=self._rates,
+            limits=self.limits,
+            now=self._clock(),
+            handle=handle,
+        )
+
+
+def _header(request: Request, name: str) -> str | None:
+    values = request.requestHeaders.getRawHeaders(name)
+    return values[0] if values else None
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    args: dict[bytes, list[bytes]] = request.args or {}
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, values in args.items() for value in values]

@@ -1,0 +1,244 @@
+"""What every long connection has, whatever its wire: a session, a place in a room, an outbox, an end with a reason."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import ConnectionCount, Limits
+from twisted_chat.core.publication import Position, Published
+from twisted_chat.core.session import Session
+from twisted_chat.hub import Hub
+from twisted_chat.metrics import Metrics, Transport
+from twisted_chat.server.outbox import Outbox
+from twisted_chat.subscriber import Subscriber
+from twisted_chat.wire import room as wire
+from twisted_chat.wire.formats import Event, Format
+
+NODE: Final = secrets.token_hex(8)
+"""Tells this process's connections from those of other nodes."""
+
+
+class Edge(Protocol):
+    """The wire's end of a connection."""
+
+    transport_name: Transport
+    format: Format
+
+    def send(self, data: bytes) -> None:
+        """Write to the transport."""
+
+    def say_goodbye(self, error: ChatError) -> None:
+        """End the connection in the way of its wire, giving the reason."""
+
+    def abort(self) -> None:
+        """End it now; the client learns nothing."""
+
+    def beat(self) -> None:
+        """Called every `Limits.ping_interval`: keep the connection known to what stands between, if the wire must."""
+
+
+class Wish(Protocol):
+    """What a client asked for when it connected."""
+
+    since: Position | None
+    newest: int
+    events: frozenset[Event]
+
+
+class Connections:
+    """All long connections of this node: counts them, and ends them when the server stops."""
+
+    def __init__(self, hub: Hub, limits: Limits, metrics: Metrics, reactor: IReactorTime) -> None:
+        self.hub: Final = hub
+        self.limits: Final = limits
+        self.metrics: Final = metrics
+        self.reactor: Final = reactor
+        self.count: Final = ConnectionCount(limits)
+        self.open: set[Connection] = set()
+        self.on_empty: Callable[[], None] = lambda: None
+        self._names = itertools.count(1)
+
+    def name(self) -> str:
+        """A name that no other connection of any node has."""
+        return f"{NODE}-{next(self._names)}"
+
+    def beat(self) -> None:
+        """Let every connection show that it lives."""
+        for connection in list(self.open):
+            connection.edge.beat()
+
+    def backlog(self) -> int:
+        """Bytes that wait for slow clients."""
+        return sum(connection.outbox.backlog for connection in self.open)
+
+    def add(self, connection: Connection) -> None:
+        """Count a connection, or raise `ChatError`."""
+        self.count.enter(connection.address)
+        self.open.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """The inverse."""
+        self.open.discard(connection)
+        self.count.leave(connection.address)
+        if not self.open:
+            self.on_empty()
+
+
+class Connection:
+    """One client's connection to a room, from `start` to `ended`.
+
+    The edge calls `start` when bytes can be sent, `receive` with each command, and `ended` once when it is over.
+    """
+
+    _log = Logger()
+
+    def __init__(self, all_connections: Connections, edge: Edge, session: Session, address: str | None) -> None:
+        self.edge: Final = edge
+        self.session: Final = session
+        self.address: Final = address
+        self._all: Final = all_connections
+        self._hub: Final = all_connections.hub
+        self._reactor: Final = all_connections.reactor
+        self.outbox: Final = Outbox(
+            self._reactor,
+            edge.send,
+            all_connections.limits.outbox_bytes,
+            too_slow=self._too_slow,
+            drained=self._drained,
+        )
+        self._subscriber: Subscriber | None = None
+        self._expiry: IDelayedCall | None = None
+        self._began = 0.0
+        self._reason: str | None = None
+
+    # Life
+
+    def start(self, wish: Wish, wall_clock: float) -> None:
+        """Join the room. Raises `ChatError` when the server has connections enough."""
+        self._all.add(self)
+        self._began = self._reactor.seconds()
+        self._all.metrics.connected(self.edge.transport_name)
+        expires = self.session.identity.expires
+        if expires is not None:
+            self._expiry = self._reactor.callLater(max(0.0, expires - wall_clock), self._expired)
+        self._subscriber = Subscriber(
+            self._all.name(),
+            self.session,
+            self.outbox,
+            self.edge.format,
+            wish.events,
+            self._tell_presence if Event.PRESENCE in wish.events else lambda: None,
+        )
+        self._hub.join(self._subscriber, wish.since, wish.newest)
+
+    def close(self, error: ChatError) -> None:
+        """End the connection: what was written reaches the client first, then the reason."""
+        if self._reason is not None:
+            return
+        self._reason = error.reason.code
+        self._leave()
+        self.outbox.flush()
+        self.outbox.close()
+        self.edge.say_goodbye(error)
+
+    def ended(self, reason: str) -> None:
+        """The transport is gone. `reason` is why, unless we ended it."""
+        if self not in self._all.open:
+            return
+        reason = self._reason or reason
+        self._reason = reason
+        self._leave()
+        self.outbox.close()
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()
+        self._all.metrics.disconnected(self.edge.transport_name, reason)
+        self._log.info(
+            "{transport} in {room!r} from {address} ended after {seconds:.1f} s: {reason}",
+            transport=self.edge.transport_name,
+            room=self.session.room,
+            address=self.address or "a local socket",
+            user=self.session.identity.user,
+            seconds=self._reactor.seconds() - self._began,
+            reason=reason,
+        )
+        self._all.remove(self)
+
+    def _leave(self) -> None:
+        if self._subscriber is not None:
+            self._hub.leave(self._subscriber)
+
+    def _expired(self) -> None:
+        self.close(ChatError(Reason.TOKEN_EXPIRED, "the token expired; come back with a new one"))
+
+    def _too_slow(self) -> None:
+        self._all.metrics.refused(Reason.TOO_SLOW.code)
+        self.close(ChatError(Reason.TOO_SLOW, "too much waits to be read; come back with since"))
+
+    def _drained(self) -> None:
+        if self._subscriber is not None:
+            self._hub.resume(self._subscriber)
+
+    # Commands
+
+    def receive(self, text: bytes) -> None:
+        """A command of the client, JSON in UTF-8."""
+        try:
+            command = wire.decode(text, self._all.limits)
+            before = self.session.handle
+            handle = self.session.speak(command.handle, self._reactor.seconds())
+        except ChatError as error:
+            self.refuse(error)
+            return
+        if handle != before and self._subscriber is not None:
+            self._hub.announce(self._subscriber)
+        if isinstance(command, wire.Typing):
+            self._hub.typing(self.session.room, handle)
+        else:
+            self._publish(handle, command)
+
+    def refuse(self, error: ChatError) -> None:
+        """Tell the client why its command was not taken; end the connection of one that does not listen to that."""
+        if self._reason is not None:
+            return
+        self._all.metrics.refused(error.reason.code)
+        if not self.session.refuse(self._reactor.seconds()):
+            self.close(ChatError(Reason.RATE_LIMITED, "too many commands were refused; wait a little"))
+        elif self._subscriber is not None:
+            self._hub.reply(self._subscriber, self.edge.format.error(error))
+
+    def _publish(self, handle: str, command: wire.Publish) -> None:
+        def stored(published: Published) -> None:
+            if published.duplicate and self._subscriber is not None:
+                # Everyone got it the first time; this one did not learn of it.
+                self._hub.reply(self._subscriber, self.edge.format.publication(published.publication))
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, ChatError):
+                self._log.failure("a message could not be published", failure)
+                error = ChatError(Reason.INTERNAL, "the server failed on this message")
+            error.key = command.key
+            self.refuse(error)
+
+        key = self.session.idempotency_key(command.key)
+        data = wire.compose(handle, command.message, command.key)
+        self._hub.publish(self.session.room, data, key, "websocket").addCallbacks(stored, failed)
+
+    def _tell_presence(self) -> None:
+        def tell(handles: tuple[str, ...]) -> None:
+            if self._subscriber is not None and self._reason is None:
+                self._hub.reply(self._subscriber, self.edge.format.event(wire.presence(handles)))
+
+        def failed(failure: Failure) -> None:
+            if not failure.check(ChatError):
+                self._log.failure("presence could not be told", failure)
+
+        self._hub.present(self.session.room).addCallbacks(tell, failed)

@@ -1,0 +1,211 @@
+"""One room URL: its socket, event stream, history, page, and the place to post to, by what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import Limits
+from twisted_chat.core.names import room_from_path
+from twisted_chat.core.publication import History, Newest, Proof, Published, Question
+from twisted_chat.server.admission import Admission
+from twisted_chat.server.connection import Connections
+from twisted_chat.server.event_stream import EventStream
+from twisted_chat.server.json_response import answer, refuse
+from twisted_chat.server.static_files import StaticFile
+from twisted_chat.server.websocket import RoomSocketFactory
+from twisted_chat.server.websocket_upgrade import is_websocket_request, upgrade
+from twisted_chat.wire import query, room
+from twisted_chat.wire.accept import preferred
+
+PREFIX: Final = b"/chat"
+METHODS: Final = "GET, HEAD, POST, OPTIONS"
+HTML: Final = "text/html"
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
+
+T = TypeVar("T")
+
+
+class RoomResource(Resource):
+    """Everything below ``/chat``."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self, admission: Admission, connections: Connections, sockets: RoomSocketFactory, page: StaticFile
+    ) -> None:
+        super().__init__()
+        self._admission: Final = admission
+        self._connections: Final = connections
+        self._sockets: Final = sockets
+        self._page: Final = page
+
+    @property
+    def _limits(self) -> Limits:
+        return self._admission.limits
+
+    def render(self, request: Request) -> bytes | int:
+        try:
+            name = room_from_path(request.path[len(PREFIX) :])
+            self._admission.check_origin(request)
+            self._allow_cross_origin(request)
+            return self._render(request, name)
+        except ChatError as error:
+            return self._refuse(request, error)
+
+    def _render(self, request: Request, name: str) -> bytes | int:
+        if is_websocket_request(request):
+            return self._open_socket(request, name)
+        match request.method:
+            case b"GET" | b"HEAD":
+                return self._get(request, name)
+            case b"POST":
+                return self._post(request, name)
+            case b"OPTIONS":
+                return self._options(request)
+        request.setHeader("allow", METHODS)
+        raise ChatError(Reason.METHOD_NOT_ALLOWED, f"a room takes {METHODS} and WebSocket")
+
+    def _get(self, request: Request, name: str) -> bytes | int:
+        request.setHeader("vary", "accept, origin")
+        # Whoever says nothing in particular, like curl, gets the history.
+        form = preferred(request.getHeader("accept"), (JSON, EVENTS, HTML))
+        if form == HTML:
+            return self._page.render(request)
+        if form == JSON:
+            return self._history(request, name)
+        if form == EVENTS and request.method == b"GET":
+            return self._open_event_stream(request, name)
+        if form == EVENTS:
+            request.setHeader("content-type", EVENTS)
+            return b""
+        raise ChatError(Reason.NOT_ACCEPTABLE, f"a room is to be had as {JSON}, {EVENTS} or {HTML}")
+
+    # Long connections
+
+    def _open_socket(self, request: Request, name: str) -> int:
+        wish = query.wish(_query(request), self._limits)
+        session = self._admission.session(request, name, wish.handle)
+        session.identity.check_read(name)
+        address = self._admission.address(request)
+        self._connections.count.check(address)
+        upgrade(request, self._sockets.socket(session, wish, address))
+        return NOT_DONE_YET
+
+    def _open_event_stream(self, request: Request, name: str) -> int:
+        wish = query.wish(_query(request), self._limits, request.getHeader("last-event-id"))
+        session = self._admission.session(request, name, wish.handle)
+        session.identity.check_read(name)
+        EventStream(request, self._connections, session, self._admission.address(request)).start(wish)
+        return NOT_DONE_YET
+
+    # History
+
+    def _history(self, request: Request, name: str) -> int:
+        question = query.question(_query(request), self._limits)
+        self._admission.identify(request).check_read(name)
+        self._later(request, self._connections.hub.history(name, question), partial(self._page_of, name, question))
+        return NOT_DONE_YET
+
+    def _page_of(self, name: str, question: Question, history: History) -> bytes | Deferred[bytes]:
+        if history.proof is Proof.LOST:
+            # What can be had of it, and word that it is not all.
+            newest = self._connections.hub.history(name, Newest(question.limit))
+            return newest.addCallback(partial(_messages, complete=False))
+        return _messages(history, complete=True)
+
+    # Posting
+
+    def _post(self, request: Request, name: str) -> int:
+        kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
+        session = self._admission.session(request, name)
+        assert request.content is not None
+        command = room.decode(request.content.read(), self._limits)
+        if not isinstance(command, room.Publish):
+            raise ChatError(Reason.BAD_MESSAGE, 'post {"handle": "ann", "message": "hi"}')
+        try:
+            handle = session.speak(command.handle, self._connections.reactor.seconds())
+        except ChatError as error:
+            error.key = command.key
+            raise
+        published = self._connections.hub.publish(
+            name,
+            room.compose(handle, command.message, command.key),
+            session.idempotency_key(command.key),
+            "api" if session.identity.server else "http",
+        )
+        self._later(request, published, partial(self._stored, request))
+        return NOT_DONE_YET
+
+    def _stored(self, request: Request, published: Published) -> bytes:
+        request.setResponseCode(200 if published.duplicate else 201)
+        return room.message(published.publication)
+
+    # Cross-origin
+
+    def _allow_cross_origin(self, request: Request) -> None:
+        origin = self._admission.allowed_origin(request)
+        if origin is not None:
+            request.setHeader("access-control-allow-origin", origin)
+            request.setHeader("vary", "origin")
+
+    def _options(self, request: Request) -> bytes:
+        request.setResponseCode(204)
+        request.setHeader("allow", METHODS)
+        if self._admission.allowed_origin(request) is not None:
+            request.setHeader("access-control-allow-methods", METHODS)
+            request.setHeader("access-control-allow-headers", "authorization, content-type, last-event-id")
+            request.setHeader("access-control-max-age", "600")
+        return b""
+
+    # Answers
+
+    def _later(self, request: Request, waiting: Deferred[T], body: Callable[[T], bytes | Deferred[bytes]]) -> None:
+        """Finish the request with the JSON that `body` makes of what is waited for, or with the refusal."""
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def finish(content: bytes) -> None:
+            if not gone:
+                request.write(answer(request, request.code, content))
+                request.finish()
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, ChatError):
+                self._log.failure("a request to a room failed", failure)
+                error = ChatError(Reason.INTERNAL, "the server failed on this request")
+            if not gone:
+                request.write(self._refuse(request, error))
+                request.finish()
+
+        waiting.addCallback(body).addCallbacks(finish, failed)
+
+    def _refuse(self, request: Request, error: ChatError) -> bytes:
+        self._connections.metrics.refused(error.reason.code)
+        return refuse(request, error)
+
+
+def _messages(history: History, *, complete: bool) -> bytes:
+    more = history.proof is Proof.MORE
+    publications = history.publications
+    position = publications[-1].position if publications else history.top
+    return room.messages(publications, position, complete=complete, more=more)
+
+
+def _query(request: Request) -> dict[str, str]:
+    """The query's last value of each name; what is not UTF-8 is refused where it is looked at."""
+    args: dict[bytes, list[bytes]] = request.args or {}
+    return {name.decode("utf-8", "replace"): values[-1].decode("utf-8", "replace") for name, values in args.items()}

@@ -1,0 +1,58 @@
+"""One connection as a member of a room: what the room says to it, in the format of its wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from twisted_chat.core.publication import Position, Publication
+from twisted_chat.core.session import Session
+from twisted_chat.wire import room
+from twisted_chat.wire.formats import Event, Format
+
+
+class Outlet(Protocol):
+    """Where bytes for one connection go. Neither call may call back before it returns."""
+
+    def write(self, data: bytes) -> None:
+        """Send this after what was written before."""
+
+    def writable(self) -> bool:
+        """Whether more than what happens anyway can be taken now."""
+
+
+class Subscriber:
+    """A `core.room.Member`. `name` tells connections apart in presence."""
+
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        outlet: Outlet,
+        form: Format,
+        events: frozenset[Event] = frozenset(),
+        on_live: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name: Final = name
+        self.session: Final = session
+        self.format: Final = form
+        self.events: Final = events
+        self.write: Final = outlet.write
+        self.writable: Final = outlet.writable
+        self._on_live = on_live
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        self.write(b"".join(map(self.format.publication, publications)))
+
+    def reset(self, position: Position) -> None:
+        self.write(self.format.reset(position))
+
+    def live(self, position: Position) -> None:
+        start = self.format.start(position)
+        if Event.READY in self.events:
+            identity = self.session.identity
+            writable = self.session.room in identity.write
+            start += self.format.event(room.ready(position, identity.handle, writable=writable))
+        if start:
+            self.write(start)
+        self._on_live()

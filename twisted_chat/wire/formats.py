@@ -1,0 +1,79 @@
+"""How a room speaks to each kind of connection: the same JSON in WebSocket frames or in server-sent events.
+
+A format turns what happens in a room into the bytes that go on the wire, once for all connections that share it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from twisted_chat.core.errors import ChatError
+from twisted_chat.core.publication import Position, Publication
+from twisted_chat.wire import event_stream, room
+from twisted_chat.wire.frames import text_frame
+
+
+class Event(Enum):
+    """What a client may ask to be told besides messages (``events=presence,typing,ready``)."""
+
+    PRESENCE = "presence"
+    TYPING = "typing"
+    READY = "ready"
+
+
+class Format(Protocol):
+    """Bytes for one kind of connection."""
+
+    def publication(self, publication: Publication) -> bytes:
+        """A message."""
+
+    def event(self, event: bytes) -> bytes:
+        """An event, given as the JSON of `wire.room`."""
+
+    def reset(self, position: Position) -> bytes:
+        """Something may be missing before `position`."""
+
+    def start(self, position: Position) -> bytes:
+        """The connection has everything up to `position` and is live."""
+
+    def error(self, refused: ChatError) -> bytes:
+        """Something that the client sent was refused."""
+
+
+class _TextFrames:
+    def publication(self, publication: Publication) -> bytes:
+        return text_frame(room.message(publication))
+
+    def event(self, event: bytes) -> bytes:
+        return text_frame(event)
+
+    def reset(self, position: Position) -> bytes:
+        return text_frame(room.reset(position))
+
+    def start(self, position: Position) -> bytes:
+        return b""  # the page that shows every frame as a row must see none that it did not ask for
+
+    def error(self, refused: ChatError) -> bytes:
+        return text_frame(room.error(refused))
+
+
+class _EventStream:
+    def publication(self, publication: Publication) -> bytes:
+        return event_stream.event(room.message(publication), position=str(publication.position).encode())
+
+    def event(self, event: bytes) -> bytes:
+        return event_stream.event(event, name=b"event")
+
+    def reset(self, position: Position) -> bytes:
+        return event_stream.event(room.reset(position), name=b"event", position=str(position).encode())
+
+    def start(self, position: Position) -> bytes:
+        return event_stream.bookmark(str(position).encode())
+
+    def error(self, refused: ChatError) -> bytes:
+        return event_stream.event(room.error(refused), name=b"refused")
+
+
+TEXT_FRAMES: Format = _TextFrames()
+EVENT_STREAM: Format = _EventStream()

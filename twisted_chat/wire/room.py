@@ -1,0 +1,191 @@
+"""The room protocol: JSON text, in frames or server-sent events.
+
+A client sends ``{"handle", "message"[, "key"]}`` or ``{"handle", "typing": true}``. The server sends messages
+``{"id", "timestamp", "handle", "message"[, "key"]}``, events ``{"event": …}`` to those that asked for them, and errors
+``{"error": {"code", "message"[, "key"]}}``. ``docs/protocol.rst`` is the reference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import Limits
+from twisted_chat.core.publication import Position, Publication
+from twisted_chat.core.text import clean_handle, clean_key, clean_message
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A client says something. `handle` is None where it left that to its token."""
+
+    handle: str | None
+    message: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """A client's user is typing."""
+
+    handle: str | None
+
+
+Command = Publish | Typing
+
+
+def decode(text: bytes, limits: Limits) -> Command:
+    """What a client sent. Raises `ChatError` that says what is wrong with it, with its key where that is readable."""
+    fields = _object(text)
+    key = fields.get("key")
+    try:
+        return _command(fields, limits)
+    except ChatError as error:
+        if isinstance(key, str) and len(key) <= limits.key_characters and key.isprintable():
+            error.key = key
+        raise
+
+
+def _command(fields: dict[str, Any], limits: Limits) -> Command:
+    handle = _text(fields, "handle", Reason.BAD_HANDLE, required=False)
+    if handle is not None:
+        handle = clean_handle(handle, limits.handle_characters)
+    if "message" not in fields and fields.get("typing") is True:
+        return Typing(handle)
+    message = _text(fields, "message", Reason.BAD_MESSAGE, required=True)
+    assert message is not None
+    message = clean_message(message, limits.message_characters)
+    key = _text(fields, "key", Reason.BAD_KEY, required=False)
+    return Publish(handle, message, None if key is None else clean_key(key, limits.key_characters))
+
+
+def _text(fields: dict[str, Any], name: str, reason: Reason, *, required: bool) -> str | None:
+    value = fields.get(name)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str):
+        what = f"is a {_JSON_TYPES[type(value)]}" if name in fields else "is missing"
+        raise ChatError(reason, f'"{name}" {what}; send {{"handle": "ann", "message": "hi"}}')
+    return value
+
+
+_JSON_TYPES: Final = {
+    type(None): "null",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "list",
+    dict: "object",
+}
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ChatError(Reason.BAD_JSON, f"this is not UTF-8: byte {error.start} is wrong") from None
+    except json.JSONDecodeError as error:
+        raise ChatError(Reason.BAD_JSON, f"this is not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ChatError(Reason.BAD_JSON, "this JSON is nested too deeply") from None
+    except ValueError as error:  # a number too long to read
+        raise ChatError(Reason.BAD_JSON, f"this JSON cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ChatError(Reason.BAD_JSON, f"this is a {_JSON_TYPES[type(value)]}; send a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ChatError(Reason.BAD_JSON, "the same name stands twice in this JSON object")
+    return fields
+
+
+def _no_constant(name: str) -> Any:
+    raise ChatError(Reason.BAD_JSON, f"{name} is not JSON")
+
+
+# What is stored
+
+
+def compose(handle: str, message: str, key: str | None) -> bytes:
+    """The JSON object of a publication's `data`."""
+    fields = {"handle": handle, "message": message}
+    if key is not None:
+        fields["key"] = key
+    return _json(fields)
+
+
+# What is sent
+
+
+def message(publication: Publication) -> bytes:
+    """A publication as every member sees it."""
+    at = publication.position
+    return b'{"id":"%b","timestamp":"%b",%b' % (str(at).encode(), timestamp(at.tag), publication.data[1:])
+
+
+def messages(publications: Sequence[Publication], position: Position, *, complete: bool, more: bool) -> bytes:
+    """An answer from the history."""
+    return b'{"messages":[%b],"position":"%b","complete":%b,"more":%b}' % (
+        b",".join(map(message, publications)),
+        str(position).encode(),
+        b"true" if complete else b"false",
+        b"true" if more else b"false",
+    )
+
+
+def timestamp(microseconds: int) -> bytes:
+    """RFC 3339 in UTC with microseconds."""
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.isoformat(timespec="microseconds")[:-6].encode() + b"Z"
+
+
+def joined(handle: str) -> bytes:
+    """Someone came."""
+    return _json({"event": "join", "handle": handle})
+
+
+def left(handle: str) -> bytes:
+    """Someone left."""
+    return _json({"event": "leave", "handle": handle})
+
+
+def typing(handle: str) -> bytes:
+    """Someone is typing."""
+    return _json({"event": "typing", "handle": handle})
+
+
+def presence(handles: Iterable[str]) -> bytes:
+    """Who is here."""
+    return _json({"event": "presence", "members": list(handles)})
+
+
+def ready(position: Position, handle: str | None, *, writable: bool) -> bytes:
+    """History is through; from here on it is live."""
+    return _json({"event": "ready", "position": str(position), "handle": handle, "writable": writable})
+
+
+def reset(position: Position) -> bytes:
+    """Something may be missing before `position`."""
+    return _json({"event": "reset", "position": str(position)})
+
+
+def error(refused: ChatError) -> bytes:
+    """Why something was refused."""
+    fields = {"code": refused.reason.code, "message": refused.message}
+    if refused.key is not None:
+        fields["key"] = refused.key
+    return _json({"error": fields})
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
