@@ -113,7 +113,7 @@ class ChatService(Service):
             environ=environ,
         )
         self.hub: Final = Hub(self.relay, reactor, self.metrics)
-        self.connections: Final = Connections(self.hub, limits, self.metrics, reactor)
+        self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time)
         self.sockets: Final = RoomSocketFactory(self.connections)
         self.admission: Final = Admission(
             **_identity(config),
@@ -287,8 +287,12 @@ class ChatService(Service):
         self._notifier.stopping(self.config.drain + 2 * GRACE)
         self._readiness.draining()
         await _stop_listening(self._ports)
+        finished = self.site.shutdown()
         await drain(self.connections, self._reactor, self.config.drain)
-        await self.site.shutdown()
+        cut = self._reactor.callLater(GRACE, self.site.abort)
+        await finished
+        if cut.active():
+            cut.cancel()
         await self.relay.stop()
         if self._beat.running:
             self._beat.stop()

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import ConnectionCount, Limits
-from twisted_chat.core.publication import Position, Published
+from twisted_chat.core.publication import Published
 from twisted_chat.core.session import Session
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics, Transport
@@ -21,6 +21,7 @@ from twisted_chat.server.outbox import Outbox
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire import room as wire
 from twisted_chat.wire.formats import Event, Format
+from twisted_chat.wire.query import Wish
 
 NODE: Final = secrets.token_hex(8)
 """Tells this process's connections from those of other nodes."""
@@ -45,22 +46,22 @@ class Edge(Protocol):
         """Called every `Limits.ping_interval`: keep the connection known to what stands between, if the wire must."""
 
 
-class Wish(Protocol):
-    """What a client asked for when it connected."""
-
-    since: Position | None
-    newest: int
-    events: frozenset[Event]
-
-
 class Connections:
     """All long connections of this node: counts them, and ends them when the server stops."""
 
-    def __init__(self, hub: Hub, limits: Limits, metrics: Metrics, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        limits: Limits,
+        metrics: Metrics,
+        reactor: IReactorTime,
+        wall_clock: Callable[[], float],
+    ) -> None:
         self.hub: Final = hub
         self.limits: Final = limits
         self.metrics: Final = metrics
         self.reactor: Final = reactor
+        self.wall_clock: Final = wall_clock
         self.count: Final = ConnectionCount(limits)
         self.open: set[Connection] = set()
         self.on_empty: Callable[[], None] = lambda: None
@@ -121,14 +122,14 @@ class Connection:
 
     # Life
 
-    def start(self, wish: Wish, wall_clock: float) -> None:
+    def start(self, wish: Wish) -> None:
         """Join the room. Raises `ChatError` when the server has connections enough."""
         self._all.add(self)
         self._began = self._reactor.seconds()
         self._all.metrics.connected(self.edge.transport_name)
         expires = self.session.identity.expires
         if expires is not None:
-            self._expiry = self._reactor.callLater(max(0.0, expires - wall_clock), self._expired)
+            self._expiry = self._reactor.callLater(max(0.0, expires - self._all.wall_clock()), self._expired)
         self._subscriber = Subscriber(
             self._all.name(),
             self.session,
@@ -190,11 +191,14 @@ class Connection:
 
     def receive(self, text: bytes) -> None:
         """A command of the client, JSON in UTF-8."""
+        key: str | None = None
         try:
             command = wire.decode(text, self._all.limits)
+            key = command.key
             before = self.session.handle
             handle = self.session.speak(command.handle, self._reactor.seconds())
         except ChatError as error:
+            error.key = error.key or key
             self.refuse(error)
             return
         if handle != before and self._subscriber is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
-from typing import Final
+from typing import Any, Final, cast
 
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -12,9 +11,10 @@ from twisted.web.http import Request
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
 from twisted_chat.metrics import Transport
-from twisted_chat.server.connection import Connection, Connections, Wish
+from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.wire import event_stream
 from twisted_chat.wire.formats import EVENT_STREAM, Format
+from twisted_chat.wire.query import Wish
 
 RETRY: Final = (0.5, 1.5)
 """Seconds, at least and at most, after which a client comes back that the server sent away."""
@@ -43,7 +43,7 @@ class EventStream:
         request.notifyFinish().addBoth(self._over)
         request.registerProducer(self.connection.outbox, True)
         self.send(event_stream.COMMENT)
-        self.connection.start(wish, time.time())
+        self.connection.start(wish)
 
     def send(self, data: bytes) -> None:
         if not self._finished:
@@ -61,7 +61,7 @@ class EventStream:
 
     def abort(self) -> None:
         if not self._finished:
-            self._request.channel.abortConnection()
+            cast("Any", self._request).channel.abortConnection()
 
     def beat(self) -> None:
         # Behind a full outbox it would only add to what waits.

@@ -14,6 +14,7 @@ def answer(request: Request, status: int, body: bytes) -> bytes:
     request.setHeader("content-type", "application/json")
     request.setHeader("cache-control", "no-store")
     request.setHeader("x-content-type-options", "nosniff")
+    request.setHeader("content-length", str(len(body) + 1))
     return body + b"\n"
 
 

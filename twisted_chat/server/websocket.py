@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.util import encode_truncate
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -14,8 +14,9 @@ from twisted.logger import Logger
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
 from twisted_chat.metrics import Transport
-from twisted_chat.server.connection import Connection, Connections, Wish
+from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.wire.formats import TEXT_FRAMES, Format
+from twisted_chat.wire.query import Wish
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a closing handshake and to take the bytes before it."""
@@ -72,7 +73,7 @@ class RoomSocket(WebSocketServerProtocol):
 
     def _join(self) -> None:
         try:
-            self.connection.start(self._wish, time.time())
+            self.connection.start(self._wish)
         except ChatError as error:
             self.say_goodbye(error)
 
@@ -90,8 +91,9 @@ class RoomSocket(WebSocketServerProtocol):
             self.transport.write(data)
 
     def say_goodbye(self, error: ChatError) -> None:
-        text = f"{error.reason.code}: {error.message}".encode()[:LONGEST_CLOSE_REASON].decode(errors="ignore")
-        self.sendClose(error.reason.close, text)
+        text = encode_truncate(f"{error.reason.code}: {error.message}", LONGEST_CLOSE_REASON)
+        # `sendClose` takes only the codes that applications may make up; a server has others to say (RFC 6455, 7.4.1).
+        self.sendCloseFrame(error.reason.close, text)
 
     def abort(self) -> None:
         self.transport.abortConnection()
@@ -101,7 +103,6 @@ class RoomSocket(WebSocketServerProtocol):
 
     def _closeConnection(self, abort: bool = False) -> None:
         # After a complete closing handshake Autobahn would abort as well, and browsers report an unclean end.
-        self.transport.unregisterProducer()
         if abort and not self.wasClean:
             self.transport.abortConnection()
             return

@@ -35,6 +35,7 @@ class Typing:
     """A client's user is typing."""
 
     handle: str | None
+    key: None = None
 
 
 Command = Publish | Typing
