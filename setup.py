@@ -15,8 +15,8 @@ INSTALL = [
     "cryptography>=42",
     "pyopenssl>=26",
     "service-identity>=24",
-    # Tokens (RFC 7519); `crypto` brings RS256, ES256 and EdDSA.
-    "pyjwt[crypto]>=2.10",
+    # Tokens (RFC 7519); `crypto` brings RS256, ES256 and EdDSA. Before 2.14 a public key in DER passed as a secret.
+    "pyjwt[crypto]>=2.14",
     # The /metrics page in the format that monitoring systems read.
     "prometheus-client>=0.21",
     # Relay through Redis. 1.6 moved its factories onto ClientService; a 1.7 may move them again.

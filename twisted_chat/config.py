@@ -35,6 +35,7 @@ class Config:
     history_age: float = HistoryLimits().age
     database_bytes: int = 1 << 30
     token_key_file: Path | None = None
+    token_audience: str | None = None
     api_key_file: Path | None = None
     allow_origin: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -190,6 +191,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Close the rooms to all but bearers of a JWT that this key verifies: a secret (HS256), a public key in PEM "
         "(RS256, ES256, EdDSA) or a JWKS. Default: $CREDENTIALS_DIRECTORY/token-key if it exists.",
     ),
+    Setting("token-audience", _text, "NAME", "Take only tokens whose aud is this; without it, only those without aud."),
     Setting(
         "api-key-file",
         _path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
@@ -229,7 +230,6 @@ class ChatService(Service):
         for service in self._services:
             service.startService()
         self._beat.start(self.config.limits.ping_interval, now=False)
-        self._say_where()
         self.relay.start(self.hub).addCallbacks(self._started, self._failed)
         if hasattr(signal, "SIGHUP"):
             self._reactor.callWhenRunning(
@@ -237,14 +237,16 @@ class ChatService(Service):
             )
 
     def _started(self, _: None) -> None:
+        self._say_where()
         self._readiness.started()
         self._readiness.check()
         self._notifier.ready("serving " + ", ".join(self.config.port))
 
     def _failed(self, failure: Failure) -> None:
         self._log.critical("the relay cannot start: {error}", error=failure.getErrorMessage())
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        self._reactor.stop()
+        # twistd ends with 0 whatever made the reactor stop; this comes after it has tidied up.
+        atexit.register(_exit_failed)
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def _say_where(self) -> None:
         for endpoint, port in zip(self._endpoints, self._ports, strict=True):
@@ -302,8 +304,14 @@ class ChatService(Service):
             service.stopService()
 
 
+def _exit_failed() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
 async def _stop_listening(ports: list[IListeningPort]) -> None:
-    await gatherResults([port.stopListening() for port in ports if port is not None])
+    await gatherResults([maybeDeferred(port.stopListening) for port in ports])
     ports.clear()
 
 
@@ -311,6 +319,6 @@ def _identity(config: Config) -> dict[str, Any]:
     """The parts of `Admission` that can be exchanged while the server runs."""
     return {
         "origins": Origins(config.allow_origin),
-        "tokens": TokenKeys.from_file(config.token_key_file) if config.token_key_file else None,
+        "tokens": TokenKeys.from_file(config.token_key_file, config.token_audience) if config.token_key_file else None,
         "api_keys": ApiKeys.from_file(config.api_key_file) if config.api_key_file else None,
     }

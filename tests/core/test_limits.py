@@ -143,12 +143,14 @@ class Connections(RuleBasedStateMachine):
         elif address is not None and self.inside.count(address) >= 2:
             expected = Reason.TOO_MANY_FROM_ADDRESS
         if expected is None:
+            self.count.check(address)
             self.count.enter(address)
             self.inside.append(address)
             return
-        with pytest.raises(ChatError) as refused:
-            self.count.enter(address)
-        assert refused.value.reason is expected
+        for ask in (self.count.check, self.count.enter):
+            with pytest.raises(ChatError) as refused:
+                ask(address)
+            assert refused.value.reason is expected
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())

@@ -42,6 +42,8 @@ def test_the_text_is_epoch_offset_and_tag() -> None:
         "k_x-17-1",
         "\u00e9-17-1",
         "kQ3x-\u0661-1",
+        "kQ3x-1\u0661-1",
+        "kQ3x-1-1\u0661",
         "kQ3x-17-\u0967",
         "x" * 33 + "-17-1",
         "kQ3x-1000000000000000000-1",

@@ -47,6 +47,7 @@ def test_a_handle_is_trimmed(text: str, handle: str) -> None:
         ("a\x00", "a handle may not contain the control character U+0000"),
         ("a\x9fb", "a handle may not contain the control character U+009F"),
         ("a\u2028b", "a handle may not contain the control character U+2028"),
+        ("a\u2029b", "a handle may not contain the control character U+2029"),
         ("a\ud800", "a handle may not contain U+D800, half of a surrogate pair"),
         ("a\u202eb", "a handle may not contain U+202E, which changes the direction of text"),
     ],

@@ -130,12 +130,11 @@ class ConnectionCount:
                 Reason.TOO_MANY_CONNECTIONS,
                 f"this server takes {self._limits.connections} connections and has that many; try again later",
             )
-        if address is not None:
-            if self._by_address.get(address, 0) >= self._limits.connections_per_address:
-                raise ChatError(
-                    Reason.TOO_MANY_FROM_ADDRESS,
-                    f"{self._limits.connections_per_address} connections from one address are allowed",
-                )
+        if address is not None and self._by_address.get(address, 0) >= self._limits.connections_per_address:
+            raise ChatError(
+                Reason.TOO_MANY_FROM_ADDRESS,
+                f"{self._limits.connections_per_address} connections from one address are allowed",
+            )
 
     def enter(self, address: str | None) -> None:
         """Count one more connection, or raise as `check` does."""

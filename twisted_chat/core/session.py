@@ -41,6 +41,8 @@ class Session:
         """The handle under which this client says one more thing at `now`. Raises `ChatError` if it may not."""
         self.identity.check_write(self.room)
         handle = self.identity.handle or offered
+        if self.identity.user is not None and self.identity.handle is None:
+            raise ChatError(Reason.NOT_ALLOWED, "your token names no handle to speak under; it needs info.handle")
         if handle is None:
             raise ChatError(Reason.BAD_HANDLE, '"handle" is missing; send {"handle": "ann", "message": "hi"}')
         if not self.identity.server:
@@ -54,7 +56,7 @@ class Session:
             return None
         user = self.identity.author
         author = f"user:{user}" if user is not None else f"handle:{self.handle}"
-        return f"{author}|{key}"
+        return f"{author}\x1f{key}"  # which neither of them can contain
 
     def refuse(self, now: float) -> bool:
         """A command was refused. Whether the connection may go on."""

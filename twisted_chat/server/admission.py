@@ -97,7 +97,7 @@ class Admission:
 
 def _header(request: Request, name: str) -> str | None:
     values = request.requestHeaders.getRawHeaders(name)
-    return values[0] if values else None
+    return ", ".join(values) if values else None  # so that none of several is overlooked
 
 
 def _query(request: Request) -> list[tuple[str, str]]:
