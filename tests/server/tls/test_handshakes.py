@@ -1,0 +1,127 @@
+"""The protocol that is spoken: versions, suites, resumption, ALPN."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from twisted_chat.server.certificates import CertificateDirectory
+
+DAY = timedelta(days=1)
+
+
+# The protocol
+
+
+class Echo(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+class EchoFactory(Factory):
+    """Knows nothing of ALPN."""
+
+    protocol = Echo
+
+
+@implementer(IProtocolNegotiationFactory)
+class NegotiatingFactory(EchoFactory):
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"h2", b"http/1.1"]
+
+
+def offering(version: ssl.TLSVersion, ciphers: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.fixture
+def directory(tmp_path: Path, issue: Any, serve: Any) -> CertificateDirectory:
+    issue("a.example").write(tmp_path, "a")
+    issue("b.example").write(tmp_path, "b")
+    directory: CertificateDirectory = serve(tmp_path).directory
+    return directory
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_versions_and_suites(directory: CertificateDirectory, version: ssl.TLSVersion, connect: Any) -> None:
+    tls = connect(directory, "b.example", context=offering(version, "ALL")).shake().tls
+    cipher = tls.cipher()
+    assert cipher is not None
+    assert "GCM" in cipher[0]
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "AES128-GCM-SHA256"])
+def test_suites_that_are_refused(directory: CertificateDirectory, suite: str, connect: Any) -> None:
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        connect(directory, "b.example", context=offering(ssl.TLSVersion.TLSv1_2, suite)).shake()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_old_versions_are_refused(directory: CertificateDirectory, connect: Any) -> None:
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        connect(directory, context=offering(ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0")).shake()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("name", ["a.example", "b.example", None])
+def test_sessions_are_resumed(
+    directory: CertificateDirectory, version: ssl.TLSVersion, name: str | None, connect: Any
+) -> None:
+    context = offering(version, "ALL")
+    first = connect(directory, name, context=context).shake()
+    assert first.echo(b"x") == b"x"
+    again = connect(directory, name, context=context, session=first.tls.session).shake()
+    assert again.tls.session_reused
+    assert again.echo(b"x") == b"x"
+
+
+@pytest.mark.parametrize("name", ["a.example", "b.example", None])
+@pytest.mark.parametrize(
+    ("factory", "offered", "chosen"),
+    [
+        (NegotiatingFactory, ["http/1.1", "h2"], "h2"),
+        (NegotiatingFactory, ["http/1.1"], "http/1.1"),
+        (NegotiatingFactory, [], None),
+        (EchoFactory, ["h2", "http/1.1"], "http/1.1"),
+        (EchoFactory, [], None),
+    ],
+)
+def test_alpn(
+    directory: CertificateDirectory,
+    name: str | None,
+    factory: type[Factory],
+    offered: list[str],
+    chosen: str | None,
+    connect: Any,
+) -> None:
+    client = connect(directory, name, alpn=offered, factory=factory()).shake()
+    assert client.tls.selected_alpn_protocol() == chosen
+    assert client.echo(b"hello") == b"hello"
+
+
+def test_alpn_of_twisteds_site(directory: CertificateDirectory, connect: Any) -> None:
+    site = Site(Resource(), reactor=Clock())
+    for offered, chosen in ((["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1")):
+        client = connect(directory, "b.example", alpn=offered, factory=site).shake()
+        assert client.tls.selected_alpn_protocol() == chosen
+
+
+def test_alpn_without_a_common_protocol(directory: CertificateDirectory, connect: Any) -> None:
+    with pytest.raises(ssl.SSLError, match="ALERT"):
+        connect(directory, alpn=["acme-tls/1"], factory=NegotiatingFactory()).shake()

@@ -1,0 +1,224 @@
+"""What a renewal does, what a broken one does not do, and what is said about certificates that run out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent, LogLevel
+
+from twisted_chat.server import certificates
+
+DAY = timedelta(days=1)
+
+
+# Renewal
+
+
+def test_renewed_files_are_served_and_connections_stay(
+    tmp_path: Path,
+    log: Sequence[LogEvent],
+    issue: Any,
+    serve: Any,
+    connect: Any,
+    texts: Callable[[LogLevel], list[str]],
+) -> None:
+    before, after = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY, ends=90 * DAY)
+    before.write(tmp_path, "a")
+    server = serve(tmp_path)
+    server.directory.startService()
+    open_connection = connect(server.directory, "a.example").shake()
+    assert open_connection.echo(b"one") == b"one"
+    half_way = connect(server.directory, "a.example")
+    after.write(tmp_path, "a")
+    assert server.serves("a.example") == before.certificate
+    server.poll()
+    assert server.serves("a.example") == after.certificate
+    assert open_connection.echo(b"two") == b"two"
+    assert open_connection.certificate == before.certificate
+    assert half_way.shake().echo(b"three") == b"three"
+    assert server.directory.expiries() == {"a.example": after.certificate.not_valid_after_utc.timestamp()}
+    assert len([line for line in texts(LogLevel.info) if line.startswith("certificates reloaded")]) == 1
+    server.directory.stopService()
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_reload_without_waiting_for_the_poll(tmp_path: Path, issue: Any, serve: Any) -> None:
+    issue("a.example", begins=-2 * DAY).write(tmp_path, "a")
+    server = serve(tmp_path)
+    assert not server.directory.reload()
+    after = issue("a.example", begins=-DAY)
+    after.write(tmp_path, "a")
+    assert server.directory.reload()
+    assert server.serves("a.example") == after.certificate
+
+
+def test_nothing_happens_when_nothing_changed(
+    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, connect: Any
+) -> None:
+    issue("a.example").write(tmp_path, "a")
+    server = serve(tmp_path)
+    server.directory.startService()
+    first = connect(server.directory, "a.example").shake()
+    first.echo(b"tickets come with the first answer")
+    loaded = len(log)
+    server.poll()
+    (tmp_path / "a.crt").touch()
+    server.poll()
+    assert not server.directory.reload()
+    assert len(log) == loaded
+    # The same contexts: a session from before is resumed, which a new one could not.
+    again = connect(server.directory, "a.example", context=first.context, session=first.tls.session).shake()
+    assert again.tls.session_reused
+    server.directory.stopService()
+
+
+def test_half_written_files_leave_what_is_served(
+    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+) -> None:
+    a, b = issue("a.example", begins=-2 * DAY), issue("b.example", begins=-2 * DAY)
+    a.write(tmp_path, "a")
+    b.write(tmp_path, "b")
+    server = serve(tmp_path)
+    server.directory.startService()
+    new_a, new_b = issue("a.example", begins=-DAY), issue("b.example", begins=-DAY)
+    new_a.write(tmp_path, "a")
+    (tmp_path / "a.crt").write_bytes(new_a.pem[: len(new_a.pem) // 2])
+    new_b.write(tmp_path, "b")
+    server.poll()
+    assert server.serves("a.example") == a.certificate
+    assert server.serves("b.example") == new_b.certificate  # a broken file is no reason to let another name expire
+    assert server.directory.problems == (
+        "a.crt: cut off, or still being written",
+        "a.key: its private key fits no certificate here",
+    )
+    warned = texts(LogLevel.warn)
+    assert f"certificates of {tmp_path}: a.crt: cut off, or still being written" in warned
+    server.poll()
+    server.poll()
+    assert texts(LogLevel.warn) == warned  # told once
+    (tmp_path / "a.crt").write_bytes(new_a.pem)
+    server.poll()
+    assert server.serves("a.example") == new_a.certificate
+    assert not server.directory.problems
+    server.directory.stopService()
+
+
+@pytest.mark.parametrize("emptied", ["a.crt", "a.key"])
+def test_an_emptied_file_takes_no_name_offline(tmp_path: Path, emptied: str, issue: Any, serve: Any) -> None:
+    a, b = issue("a.example"), issue("b.example")
+    a.write(tmp_path, "a")
+    b.write(tmp_path, "b")
+    server = serve(tmp_path)
+    (tmp_path / emptied).write_bytes(b"")
+    assert not server.directory.reload()
+    assert server.serves("a.example") == a.certificate
+
+
+@pytest.mark.parametrize("first", ["a.crt", "a.key"])
+def test_a_pair_that_is_replaced_one_file_at_a_time(tmp_path: Path, first: str, issue: Any, serve: Any) -> None:
+    before, after = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY)
+    before.write(tmp_path, "a")
+    issue("b.example").write(tmp_path, "b")
+    server = serve(tmp_path)
+    (tmp_path / first).write_bytes(after.pem if first == "a.crt" else after.key_pem)
+    assert not server.directory.reload()
+    assert server.serves("a.example") == before.certificate
+    after.write(tmp_path, "a")
+    assert server.directory.reload()
+    assert server.serves("a.example") == after.certificate
+
+
+def test_the_directory_goes_away_for_a_while(
+    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    issued = issue("a.example")
+    issued.write(live, "a")
+    server = serve(live)
+    server.directory.startService()
+    live.rename(tmp_path / "elsewhere")
+    server.poll()
+    server.poll()
+    assert server.serves("a.example") == issued.certificate
+    assert len(texts(LogLevel.warn)) == 1
+    assert "no such file or directory" in texts(LogLevel.warn)[0]
+    (tmp_path / "elsewhere").rename(live)
+    server.poll()
+    assert not server.directory.problems
+    server.directory.stopService()
+
+
+def test_all_files_gone_leave_what_is_served(
+    tmp_path: Path, issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+) -> None:
+    issued = issue("a.example")
+    issued.write(tmp_path, "a")
+    server = serve(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert not server.directory.reload()
+    assert server.serves("a.example") == issued.certificate
+    assert texts(LogLevel.warn) == [f"certificates of {tmp_path}: it has no .pem, .crt, .cer or .key file"]
+
+
+def test_a_removed_certificate_is_served_no_longer(tmp_path: Path, issue: Any, serve: Any) -> None:
+    issue("a.example").write(tmp_path, "a")
+    b = issue("b.example")
+    b.write(tmp_path, "b")
+    server = serve(tmp_path)
+    for file in tmp_path.glob("a.*"):
+        file.unlink()
+    assert server.directory.reload()
+    assert server.serves("a.example") == b.certificate
+    assert set(server.directory.expiries()) == {"b.example"}
+
+
+def test_an_older_certificate_may_be_put_back(tmp_path: Path, issue: Any, serve: Any) -> None:
+    good, bad = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY)
+    bad.write(tmp_path, "a")
+    server = serve(tmp_path)
+    good.write(tmp_path, "a")
+    assert server.directory.reload()
+    assert server.serves("a.example") == good.certificate
+
+
+def test_a_certificate_is_served_from_when_it_begins(tmp_path: Path, issue: Any, serve: Any) -> None:
+    now, later = issue("a.example"), issue("a.example", begins=timedelta(hours=1))
+    now.write(tmp_path, "now")
+    later.write(tmp_path, "later")
+    server = serve(tmp_path)
+    server.directory.startService()
+    server.clock.advance(3599 - certificates.INTERVAL)
+    assert server.serves("a.example") == now.certificate
+    server.poll()
+    server.poll()
+    assert server.serves("a.example") == later.certificate
+    server.directory.stopService()
+
+
+# Expiry
+
+
+def test_expiry_is_told_once_a_day(
+    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+) -> None:
+    issue("a.example", "b.example", ends=15 * DAY).write(tmp_path, "a")
+    issue("c.example", ends=400 * DAY).write(tmp_path, "c")
+    server = serve(tmp_path)
+    server.directory.startService()
+    hours = int(16.5 * 24)
+    told: list[tuple[int, LogLevel]] = []
+    for hour in range(hours):
+        seen = len(log)
+        server.clock.pump([360] * 10)
+        told += [(hour // 24, event["log_level"]) for event in log[seen:] if "path" in event]
+    assert told == [(day, LogLevel.warn if day < 15 else LogLevel.error) for day in range(1, 17)]
+    assert "('a.example', 'b.example') expires in 14.0 days" in texts(LogLevel.warn)[0]
+    assert "('a.example', 'b.example') expired on" in texts(LogLevel.error)[0]
+    assert server.serves("a.example").not_valid_after_utc < server.now()  # nothing better is there
+    server.directory.stopService()
