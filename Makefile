@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: run test lint format docs changelog clean
+.PHONY: run test lint format simulate docs changelog clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
@@ -22,6 +22,12 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The room's recovery under faults, for as long as wanted: make simulate RUNS=100000
+RUNS ?= 20000
+SEED ?= 1
+simulate: $(VENV)/installed
+	$(BIN)/python tests/core/test_room_simulation.py --runs $(RUNS) --first-seed $(SEED)
 
 docs: $(VENV)/installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

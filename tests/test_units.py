@@ -134,5 +134,7 @@ def test_the_examples_of_the_sample_are_taken(tmp_path: Path) -> None:
     assert config.admin_port == "tcp:9100:interface=127.0.0.1"
     assert config.allow_origin == ("https://example.org", "https://*.example.org")
     assert config.certificates == Path("/etc/letsencrypt/live")
-    rest = replace(config, admin_port=None, certificates=None, token_key_file=None, api_key_file=None, allow_origin=())
-    assert rest == Config()
+    without_default = {
+        setting.attribute: getattr(Config(), setting.attribute) for setting in SETTINGS if not default(setting)
+    }
+    assert replace(config, **without_default) == Config()
