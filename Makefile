@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: run test lint format simulate docs changelog clean
+.PHONY: run test lint format simulate bench docs changelog clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
@@ -28,6 +28,12 @@ RUNS ?= 20000
 SEED ?= 1
 simulate: $(VENV)/installed
 	$(BIN)/python tests/core/test_room_simulation.py --runs $(RUNS) --first-seed $(SEED)
+
+# Ratios, side by side in one run: compare nothing across runs.
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/relays.py
+	$(BIN)/python benchmarks/delivery.py
+	$(BIN)/python benchmarks/delivery.py --burst 1
 
 docs: $(VENV)/installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

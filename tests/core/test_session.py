@@ -99,4 +99,5 @@ def test_a_client_that_does_not_listen_to_refusals_has_an_end() -> None:
 
 def test_a_token_without_a_handle_does_not_let_its_user_take_any() -> None:
     nameless = session(replace(ANYONE, user="u" * 100))
+    assert nameless.handle is None
     assert refusal(nameless, "the boss", 0.0) is Reason.NOT_ALLOWED

@@ -31,7 +31,8 @@ class Session:
     ) -> None:
         self.identity: Final = identity
         self.room: Final = room
-        self.handle = identity.handle or handle
+        # On an open server a client says who it is; a token says it itself, or leaves its user nameless.
+        self.handle = identity.handle if identity.user is not None else handle
         self._address = address
         self._rates = rates
         self._bucket = TokenBucket(limits.messages_per_connection, now)

@@ -15,7 +15,7 @@ def answer(request: Request, status: int, body: bytes) -> bytes:
     request.setHeader("cache-control", "no-store")
     request.setHeader("x-content-type-options", "nosniff")
     request.setHeader("content-length", str(len(body) + 1))
-    return body + b"\n"
+    return b"" if request.method == b"HEAD" else body + b"\n"
 
 
 def refuse(request: Request, error: ChatError) -> bytes:
