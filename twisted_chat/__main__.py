@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["check"]:
         return _check(given[1:])  # its options are those of `twistd chat`
-    options = _parser().parse_args(given)
+    options = _parsed(given)
     try:
         result: int = options.run(options)
     except (ChatError, ClientError, KeyFileError, OSError, ValueError) as error:
@@ -29,6 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return result
+
+
+def _parsed(given: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(given)
+    # Before Python 3.12 argparse loses an optional word that stands behind options.
+    if options.command == "publish" and options.message is None and len(rest) == 1 and not rest[0].startswith("-"):
+        options.message = rest.pop()
+    if rest:
+        parser.error(f"there is no {rest[0]!r} in this command; see python -m twisted_chat {options.command} --help")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--handle", help="the name under which they speak; else the user")
     token.add_argument("--read", action="append", metavar="PATTERN", help="rooms they may read; repeatable")
     token.add_argument("--write", action="append", metavar="PATTERN", help="rooms they may write to; repeatable")
+    token.add_argument("--audience", help="the name that the server was given with --token-audience")
     token.add_argument("--expires-in", type=float, default=3600.0, metavar="SECONDS", help="default: an hour")
     token.set_defaults(run=_token)
 
@@ -88,6 +100,7 @@ def _token(options: argparse.Namespace) -> int:
             read=options.read,
             write=options.write,
             expires_in=options.expires_in,
+            audience=options.audience,
             now=time.time(),
         )
     )
@@ -104,9 +117,13 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _tail(options: argparse.Namespace) -> int:
-    for message in _room(options).follow(options.since):
+    for message in _room(options).follow(options.since, on_reset=_say_reset):
         print(f"{message['timestamp']} {message['handle']}: {message['message']}", flush=True)
     return 0
+
+
+def _say_reset() -> None:
+    sys.stderr.write("twisted_chat tail: the history does not reach back so far; messages may be missing here\n")
 
 
 def _room(options: argparse.Namespace) -> RoomClient:

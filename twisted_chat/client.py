@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -18,8 +18,16 @@ AGAIN: Final = 2.0
 """Seconds until a lost event stream is asked for again."""
 
 
+TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+"""HTTP statuses that pass."""
+
+
 class ClientError(Exception):
-    """The server refused, or there is none; one readable line."""
+    """The server refused; one readable line."""
+
+
+class Unreachable(ClientError):
+    """There is no server right now, or it takes nobody."""
 
 
 class RoomClient:
@@ -45,19 +53,35 @@ class RoomClient:
             stored: dict[str, Any] = json.load(response)
             return stored
 
-    def follow(self, since: str | None = None, sleep: Callable[[float], None] = time.sleep) -> Iterator[dict[str, Any]]:
-        """Messages as they come, for ever; a lost connection is taken up where it broke off."""
+    def follow(
+        self,
+        since: str | None = None,
+        *,
+        on_reset: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[dict[str, Any]]:
+        """Messages as they come, for ever. A connection that is lost is taken up where it broke off.
+
+        `on_reset` is called where that cannot be done and messages may be missing. Raises `ClientError` when the room
+        cannot be had at all.
+        """
+        connected = False
         while True:
             try:
-                with self._open(
-                    None, {"Accept": "text/event-stream"} | ({"Last-Event-ID": since} if since else {})
-                ) as r:
-                    for position, fields in _events(r):
-                        since = position or since
-                        if fields:
-                            yield fields
+                headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": since} if since else {})
+                with self._open(None, headers) as response:
+                    connected = True
+                    for event in _events(response):
+                        since = event.position or since
+                        if not event.name and event.fields:
+                            yield event.fields
+                        elif event.fields.get("event") == "reset":
+                            on_reset()
+            except Unreachable:
+                if not connected:
+                    raise
             except (OSError, HTTPException):
-                pass
+                pass  # it broke off
             sleep(AGAIN)
 
     def _open(self, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
@@ -65,23 +89,29 @@ class RoomClient:
         try:
             response: HTTPResponse = urlopen(request, timeout=PATIENCE, context=self._context)  # noqa: S310  # as above
         except HTTPError as error:
-            raise ClientError(f"{self._url}: {_complaint(error)}") from None
+            kind = Unreachable if error.code in TRY_AGAIN else ClientError
+            raise kind(f"{self._url}: {_complaint(error)}") from None
         except URLError as error:
-            raise ClientError(f"{self._url}: {error.reason}") from None
+            raise Unreachable(f"{self._url}: {error.reason}") from None
         return response
 
 
-def _events(lines: HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(position, message) of each event without a name; a position alone has an empty message."""
+class _Event(NamedTuple):
+    """A server-sent event: its name (empty for a message), the position it sets, and its JSON."""
+
+    name: str
+    position: str
+    fields: dict[str, Any]
+
+
+def _events(lines: HTTPResponse) -> Iterator[_Event]:
     position = name = ""
     data: list[str] = []
     for raw in lines:
         line = raw.decode().rstrip("\n")
         if not line:
-            if data and not name:
-                yield position, json.loads("\n".join(data))
-            elif position:
-                yield position, {}
+            if data or position:
+                yield _Event(name, position, json.loads("\n".join(data)) if data else {})
             name, data = "", []
             continue
         field, _, value = line.partition(":")
