@@ -26,7 +26,7 @@ class ClientError(Exception):
     """The server refused; one readable line."""
 
 
-class Unreachable(ClientError):
+class Unreachable(ClientError):  # noqa: N818 - a state of the server
     """There is no server right now, or it takes nobody."""
 
 
