@@ -69,7 +69,7 @@ def _readable(message: str) -> str:
     """getopt's complaint, with the option that was probably meant."""
     if message.startswith("option --") and message.endswith(" not recognized"):
         name = message.removeprefix("option --").removesuffix(" not recognized")
-        return f"there is no option --{name}{did_you_mean(name)} See twistd chat --help"
+        return f"there is no option --{name}{did_you_mean(name) or '.'} See twistd chat --help"
     return f"{message}. See twistd chat --help"
 
 

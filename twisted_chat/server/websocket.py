@@ -15,6 +15,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
 from twisted_chat.metrics import Transport
 from twisted_chat.server.connection import Connection, Connections
+from twisted_chat.server.http_limits import SERVER
 from twisted_chat.wire.formats import TEXT_FRAMES, Format
 from twisted_chat.wire.query import Wish
 
@@ -115,7 +116,7 @@ class RoomSocketFactory(WebSocketServerFactory):
     """Makes room sockets and knows who is in which room."""
 
     def __init__(self, connections: Connections, url: str | None = None) -> None:
-        super().__init__(url, reactor=connections.reactor)
+        super().__init__(url, server=SERVER.decode(), reactor=connections.reactor)
         self.connections: Final = connections
         limits = connections.limits
         self.setProtocolOptions(

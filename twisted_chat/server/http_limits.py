@@ -1,0 +1,176 @@
+"""What one HTTP connection may use, and what a client is told that asks for more."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request, datetimeToString
+
+SERVER: Final = b"twisted_chat"
+"""The ``Server`` header: what we are, not which version of what."""
+
+LINGER: Final = 5.0
+"""Seconds that a refused client has to read the answer while what it still sends is thrown away."""
+
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110 section 5.6.2: methods, field names, subprotocols."""
+
+TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
+"""A request target in origin form: printable ASCII without spaces."""
+
+HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%\-]*)(:[0-9]{0,5})?")
+"""RFC 9110 section 7.2: a ``Host``; it may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds of one connection, alike on HTTP/1.1 and HTTP/2. Times are seconds, sizes bytes.
+
+    handshake_timeout
+        from accepting until TLS is up and the first request's head, or HTTP/2's SETTINGS, arrived; on HTTP/1.1 each
+        later head gets as long, from its first line on
+    idle_timeout
+        without a request; also for a whole request body, and for a response that makes no progress
+    headers, header_bytes
+        fields of one request, and their sizes together; HTTP/2 counts 32 more for each field, as RFC 9113 does
+    streams
+        requests and WebSockets at once on one HTTP/2 connection: all tabs of a browser share it
+    ping_interval
+        after so long a silence an HTTP/2 client with open streams is asked whether it lives, and after as much again
+        it is cut off
+    """
+
+    handshake_timeout: float = 10.0
+    idle_timeout: float = 60.0
+    request_line_bytes: int = 8_192
+    header_bytes: int = 16_384
+    headers: int = 100
+    body_bytes: int = 65_536
+    streams: int = 256
+    ping_interval: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise ValueError(f"{field.name} must be more than 0, not {value!r}")
+
+
+class HttpSite(Protocol):
+    """What a channel needs of the site that it serves."""
+
+    @property
+    def limits(self) -> HttpLimits: ...
+
+    @property
+    def reactor(self) -> IReactorTime: ...
+
+    @property
+    def requestFactory(self) -> Callable[..., Request]: ...
+
+    def refused(self, reason: str) -> None:
+        """Something was refused; `reason` is a `Refusal.code` or another of a small fixed set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of the HTTP layer itself, given before or instead of a resource's.
+
+    code
+        what a client branches on, and the label under which it is counted
+    message
+        for people: what was wrong and what would be right; never what the client sent
+    """
+
+    status: int
+    code: str
+    message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """``{"error": {"code": …, "message": …}}`` and a newline."""
+        error = {"error": {"code": self.code, "message": self.message}}
+        return json.dumps(error, ensure_ascii=False).encode() + b"\n"
+
+    @property
+    def phrase(self) -> bytes:
+        return HTTPStatus(self.status).phrase.encode()
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Header fields for `body`, names in lower case."""
+        return [
+            (b"server", SERVER),
+            (b"date", _date()),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+            *self.headers,
+        ]
+
+
+class Refused(Exception):  # noqa: N818  # it is an answer, not an error of ours
+    """Raised where a request breaks a limit, caught where its channel can answer it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal: Final = refusal
+
+
+def malformed(message: str) -> Refusal:
+    return Refusal(400, "malformed", message)
+
+
+def body_too_large(limits: HttpLimits) -> Refusal:
+    return Refusal(413, "body_too_large", f"a request body may have {limits.body_bytes} bytes")
+
+
+def header_too_large(limits: HttpLimits) -> Refusal:
+    return Refusal(
+        431,
+        "header_too_large",
+        f"a request may have {limits.headers} header fields of {limits.header_bytes} bytes together",
+    )
+
+
+def target_too_long(limits: HttpLimits) -> Refusal:
+    return Refusal(414, "target_too_long", f"a request line may have {limits.request_line_bytes} bytes")
+
+
+def handshake_timeout(limits: HttpLimits) -> Refusal:
+    return Refusal(
+        408, "handshake_timeout", f"the head of a request must arrive in {limits.handshake_timeout:g} seconds"
+    )
+
+
+def body_timeout(limits: HttpLimits) -> Refusal:
+    return Refusal(408, "body_timeout", f"the body of a request must arrive in {limits.idle_timeout:g} seconds")
+
+
+def not_implemented(message: str) -> Refusal:
+    return Refusal(501, "not_implemented", message)
+
+
+class BodyBuffer(io.BytesIO):
+    """The body of one request, in memory; a write past the limit raises `Refused`."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > self._limits.body_bytes:
+            raise Refused(body_too_large(self._limits))
+        return super().write(data)
+
+
+def _date() -> bytes:
+    date: bytes = datetimeToString()
+    return date

@@ -1,0 +1,42 @@
+"""The transports that a site is served over: TCP, TLS, unix sockets, and a PROXY protocol wrapper around each."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
+
+
+class StreamTransport(Protocol):
+    """What all of them do. Twisted has no interface for just that: `ITransport` lacks producers and aborting."""
+
+    def write(self, data: bytes) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...
+    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
+    def pauseProducing(self) -> None: ...
+    def resumeProducing(self) -> None: ...
+    def getPeer(self) -> IAddress: ...
+    def getHost(self) -> IAddress: ...
+
+
+class _HalfCloseable(Protocol):
+    def loseWriteConnection(self) -> None: ...
+
+
+def end_writing(transport: StreamTransport) -> None:
+    """Say that nothing follows, but keep reading: closing with unread input makes TCP discard what was just written.
+
+    TLS says it with its own close alert, and reads until the peer sent one too. Wrappers pass the half-close of the
+    socket below them through, which under TLS would look like an attack.
+    """
+    if IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport):
+        # The interface names what such a descriptor is told, not how it is asked.
+        cast("_HalfCloseable", transport).loseWriteConnection()
+    else:
+        transport.loseConnection()
+
+
+def is_secure(transport: object) -> bool:
+    return bool(ISSLTransport.providedBy(transport))
