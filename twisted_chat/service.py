@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +18,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
@@ -286,6 +288,19 @@ class ChatService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        with _second_signal(lambda: self._reactor.callFromThread(self._hurry)):
+            await self._stop_in_order()
+
+    def _hurry(self) -> None:
+        """Told to stop once more: whoever did that does not want to wait for clients."""
+        self._log.warn(
+            "told to stop again: the {count} clients that are left are cut off", count=len(self.site.connections)
+        )
+        self.site.abort()
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()  # where it was not the first signal that stops us
+
+    async def _stop_in_order(self) -> None:
         self._notifier.stopping(self.config.drain + 2 * GRACE)
         self._readiness.draining()
         await _stop_listening(self._ports)
@@ -308,6 +323,22 @@ def _exit_failed() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+@contextmanager
+def _second_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Within, a signal to stop calls `act`. The reactor understands the first one, and fails on others."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is Ctrl-Break on Windows
+            number = getattr(signal, name, None)
+            if number is not None:
+                before[number] = signal.signal(number, lambda *_: act())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:

@@ -97,6 +97,8 @@ class _CatchingUp:
     mark: int = 0
     overflown: bool = False
     buffer: list[Publication] = field(default_factory=list)
+    left: Position | None = None
+    """Where it stood before it was told `reset`."""
 
 
 class Room(Generic[M]):
@@ -275,6 +277,7 @@ class Room(Generic[M]):
             return
         more = catching.position is not None and answer.proof is Proof.MORE
         if catching.position is not None and answer.proof is Proof.LOST:
+            catching.left = catching.position
             member.reset(answer.top)
         elif answer.publications:
             member.receive(answer.publications)
@@ -313,7 +316,9 @@ class Room(Generic[M]):
 
     def _give(self, member: M, catching: _CatchingUp, publication: Publication) -> None:
         assert catching.position is not None
-        if _continues(catching.position, publication):
+        # The room may still be in the history that was lost: what the member had of that is not given again
+        had = catching.left is not None and _known(catching.left, publication)
+        if _continues(catching.position, publication) and not had:
             catching.position = publication.position
             member.receive((publication,))
         elif not _known(catching.position, publication):

@@ -222,6 +222,7 @@ def _text(request: Request, body: bytes, content_type: str = "text/plain; charse
 
 
 def _write(request: Request, body: bytes) -> None:
-    request.setHeader("content-length", str(len(body)))
+    if not request.responseHeaders.hasHeader("content-length"):
+        request.setHeader("content-length", str(len(body)))
     request.write(body)  # which leaves it out of an answer to HEAD
     request.finish()
