@@ -216,13 +216,26 @@ def test_an_interrupted_room_delivers_nothing(world: World) -> None:
 def test_when_too_many_wait_for_the_room_it_asks_again(world: World) -> None:
     member = world.live_member()
     world.room.sync()
-    world.deliver(11, 14)
+    world.deliver(11, 13)
     world.archive.answer(nothing_after(at(10)))
     assert member.heard == []
     assert world.archive.questions == [Since(at(10), PAGE)]
-    world.deliver(15)
-    world.archive.answer(complete(11, 14))
+    world.deliver(14, 15)
+    world.archive.answer(complete(11, 13))
     assert member.heard == [11, 12, 13, 14, 15]
+    assert world.archive.questions == []
+
+
+@pytest.mark.usefixtures("two_wait")
+def test_what_came_before_the_question_takes_no_place(world: World) -> None:
+    member = world.live_member()
+    world.room.sync()
+    world.deliver(11, 12)
+    world.archive.answer(None)
+    world.archive.try_again()
+    world.deliver(13, 14)
+    world.archive.answer(complete(11, 12))
+    assert member.heard == [11, 12, 13, 14]
     assert world.archive.questions == []
 
 

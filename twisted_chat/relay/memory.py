@@ -1,0 +1,261 @@
+"""A relay within one process: nothing outlives it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from twisted_chat.core.errors import Reason
+from twisted_chat.core.publication import History, Position, Publication, Published, Question
+from twisted_chat.relay.answer import answer
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents
+from twisted_chat.relay.position import beginning, following, forgettable, horizon
+from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
+
+SWEEP_SECONDS: Final = 60.0
+OVERHEAD: Final = 500
+"""Bytes that a publication costs besides its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimits:
+    """What the whole relay keeps at most; `HistoryLimits` is about each room.
+
+    idle_rooms
+        rooms without subscriber whose history is kept, 1 or more; beyond that the one that was longest unused is
+        forgotten. Who comes back to a forgotten room is told that its position is lost.
+    history_bytes
+        of publications in all rooms; above it idle rooms are forgotten in the same order, and when there are none, a
+        room gives up its own oldest publications for each new one
+    keys, key_bytes
+        idempotency keys and the publications that they answer with; above either the oldest are forgotten early
+    """
+
+    idle_rooms: int = 10_000
+    history_bytes: int = 256 << 20
+    keys: int = 100_000
+    key_bytes: int = 64 << 20
+
+
+class MemoryRelay(LocalPresence):
+    """See `relay.interface.Relay`. Everything happens within the call, but a delivery that publishes: its publication
+    is stored at once and delivered after the one it was made in, so that everyone sees them in the one order.
+    """
+
+    durable = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        history: HistoryLimits,
+        limits: MemoryLimits = MemoryLimits(),
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._history = history
+        self._limits = limits
+        self._rooms: dict[str, _Room] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._bytes = 0
+        self._keys = _RecentKeys(limits.keys, limits.key_bytes)
+        self._undelivered: deque[tuple[str, Published, Deferred[Published]]] = deque()
+        self._delivering = False
+        self._sweeper: LoopingCall | None = None
+
+    def start(self, events: RelayEvents) -> Deferred[None]:
+        self._open(events)
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = self._reactor
+        self._sweeper.start(SWEEP_SECONDS, now=False)
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        if self._sweeper is not None:
+            self._sweeper.stop()
+            self._sweeper = None
+        self._close()
+        self._rooms.clear()
+        self._idle.clear()
+        self._keys.clear()
+        self._bytes = 0
+        return succeed(None)
+
+    def ready(self) -> Deferred[None]:
+        return succeed(None) if self._accepting else refused(Reason.TRY_AGAIN, NOT_RUNNING)
+
+    def subscribe(self, room: str) -> None:
+        super().subscribe(room)
+        self._idle.pop(room, None)
+
+    def unsubscribe(self, room: str) -> None:
+        super().unsubscribe(room)
+        if room in self._rooms:
+            self._idle[room] = None
+            self._bound_idle()
+
+    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        now = self._reactor.seconds()
+        if key is not None and (known := self._keys.get(room, key, now)) is not None:
+            return succeed(Published(known, duplicate=True))
+        publication = self._store(room, data, now)
+        if key is not None:
+            self._keys.put(room, key, publication, now)
+        done: Deferred[Published] = Deferred()
+        self._undelivered.append((room, Published(publication), done))
+        if not self._delivering:
+            self._deliver_all()
+        return done
+
+    def history(self, room: str, question: Question) -> Deferred[History]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        kept = self._room(room)
+        self._bytes -= kept.trim(horizon(self._history, self._reactor.seconds()))
+        return succeed(answer(question, kept.top, kept.read))
+
+    def _store(self, room: str, data: bytes, now: float) -> Publication:
+        kept = self._room(room)
+        publication = kept.append(data, now)
+        self._bytes += len(data) + OVERHEAD
+        self._bytes -= kept.trim(horizon(self._history, now), self._history.count)
+        while self._bytes > self._limits.history_bytes and self._forget_oldest_idle(room):
+            pass
+        while self._bytes > self._limits.history_bytes and len(kept.publications) > 1:
+            self._bytes -= kept.drop_oldest()
+        return publication
+
+    def _deliver_all(self) -> None:
+        self._delivering = True
+        try:
+            while self._undelivered:
+                room, published, done = self._undelivered.popleft()
+                self._deliver(room, published.publication)
+                done.callback(published)
+        finally:
+            self._delivering = False
+
+    # Rooms that nobody subscribed to are kept in the order of their last use
+
+    def _room(self, name: str) -> _Room:
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = _Room()
+        if name not in self._subscribed:
+            self._idle[name] = None
+            self._idle.move_to_end(name)
+            self._bound_idle()
+        return room
+
+    def _bound_idle(self) -> None:
+        while len(self._idle) > self._limits.idle_rooms:
+            self._forget(next(iter(self._idle)))
+
+    def _forget_oldest_idle(self, used: str) -> bool:
+        """Whether there was a room to forget; never the one in use."""
+        oldest = next(iter(self._idle), used)
+        if oldest == used:
+            return False
+        self._forget(oldest)
+        return True
+
+    def _forget(self, name: str) -> None:
+        del self._idle[name]
+        self._bytes -= self._rooms.pop(name).size()
+
+    def _sweep(self) -> None:
+        """Let go what is too old."""
+        now = self._reactor.seconds()
+        oldest = horizon(self._history, now)
+        for room in self._rooms.values():
+            self._bytes -= room.trim(oldest)
+        over = forgettable(self._history, now)
+        for name in [name for name in self._idle if 0 < self._rooms[name].top.tag < over]:
+            self._forget(name)
+        self._keys.expire(now)
+
+
+class _Room:
+    """What is kept of one room."""
+
+    __slots__ = ("publications", "top")
+
+    def __init__(self) -> None:
+        self.top: Position = beginning()
+        self.publications: deque[Publication] = deque()
+
+    def append(self, data: bytes, now: float) -> Publication:
+        position = following(self.top, now)
+        publication = Publication(position, self.top.tag, data)
+        self.top = position
+        self.publications.append(publication)
+        return publication
+
+    def trim(self, oldest: int, count: int | None = None) -> int:
+        """Keep `count` publications, none with a tag below `oldest`; the bytes thereby freed."""
+        freed = 0
+        kept = self.publications
+        while kept and (kept[0].position.tag < oldest or (count is not None and len(kept) > count)):
+            freed += self.drop_oldest()
+        return freed
+
+    def drop_oldest(self) -> int:
+        """The bytes thereby freed."""
+        return len(self.publications.popleft().data) + OVERHEAD
+
+    def read(self, first: int, last: int) -> Sequence[Publication]:
+        """See `relay.answer.Read`."""
+        kept = self.publications
+        if not kept:
+            return ()
+        begin = kept[0].position.offset
+        return [kept[index] for index in range(max(first - begin, 0), min(last + 1 - begin, len(kept)))]
+
+    def size(self) -> int:
+        return sum(len(publication.data) + OVERHEAD for publication in self.publications)
+
+
+class _RecentKeys:
+    """Idempotency keys for `IDEMPOTENCY_SECONDS`, oldest first."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._keys: OrderedDict[tuple[str, str], tuple[float, Publication]] = OrderedDict()
+
+    def get(self, room: str, key: str, now: float) -> Publication | None:
+        """What was stored under it lately."""
+        known = self._keys.get((room, key))
+        return known[1] if known is not None and now < known[0] else None
+
+    def put(self, room: str, key: str, publication: Publication, now: float) -> None:
+        self._remove((room, key))
+        self.expire(now)
+        self._keys[room, key] = now + IDEMPOTENCY_SECONDS, publication
+        self._bytes += len(publication.data) + OVERHEAD
+        while len(self._keys) > self._most or (self._bytes > self._most_bytes and len(self._keys) > 1):
+            self._remove(next(iter(self._keys)))
+
+    def expire(self, now: float) -> None:
+        while self._keys:
+            oldest = next(iter(self._keys))
+            if now < self._keys[oldest][0]:
+                return
+            self._remove(oldest)
+
+    def clear(self) -> None:
+        self._keys.clear()
+        self._bytes = 0
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        known = self._keys.pop(key, None)
+        if known is not None:
+            self._bytes -= len(known[1].data) + OVERHEAD
