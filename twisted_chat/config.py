@@ -94,9 +94,13 @@ def _switch(text: str) -> bool:
     return values[text.lower()]
 
 
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
 def _whole(least: int, most: int = 1 << 53) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        if not (_is_count(text) and least <= int(text) <= most):
             upper = f" to {most}" if most < 1 << 53 else " up"
             raise ValueError(f"give a whole number from {least}{upper}")
         return int(text)
@@ -125,7 +129,7 @@ def _seconds(least: float) -> Callable[[str], float]:
 def _bytes(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number, unit = (text[:-1], _SIZES[text[-1].lower()]) if text[-1:].lower() in _SIZES else (text, 1)
-        if not (number.isascii() and number.isdigit() and int(number) * unit >= least):
+        if not (_is_count(number) and int(number) * unit >= least):
             raise ValueError(f"give bytes from {least} up, or for example 64k, 16m, 2g")
         return int(number) * unit
 
@@ -133,14 +137,13 @@ def _bytes(least: int) -> Callable[[str], int]:
 
 
 def _rate(text: str) -> Rate:
-    per_second, _, burst = text.partition(":")
+    per_second, colon, burst = text.partition(":")
     try:
-        rate = Rate(float(per_second), int(burst) if burst else max(1, round(2 * float(per_second))))
-    except ValueError:
-        rate = Rate(0.0, 0)
-    if not (0 < rate.per_second < float("inf") and rate.burst >= 1):
-        raise ValueError("give messages per second, and after a colon how many at once, for example 10:30")
-    return rate
+        rate = float(per_second)
+        at_once = _whole(1, 10**9)(burst) if colon else max(1, round(2 * rate))
+        return Rate(rate, at_once)
+    except (ValueError, OverflowError):  # what is too large to be rounded
+        raise ValueError("give messages per second, and after a colon how many at once, for example 10:30") from None
 
 
 def _one_of(*values: str) -> Callable[[str], str]:

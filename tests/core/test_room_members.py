@@ -390,6 +390,17 @@ def test_a_live_member_may_take_others_with_it(world: World) -> None:
     assert (first.heard, second.heard, waits.heard) == ([11], [], [("reset", at(11))])
 
 
+def test_a_member_that_waits_may_take_others_with_it(world: World) -> None:
+    members = [world.new_member(), world.new_member()]
+    world.room.sync()
+    for member in members:
+        world.room.join(member, since=at(9))
+        world.archive.answer(complete(10, 10), index=1)
+    members[0].when_told = lambda: world.room.leave(members[1])
+    world.archive.answer(complete(11, 11))
+    assert [member.heard for member in members] == [[10, 11, ("live", at(11))], [10]]
+
+
 def test_a_member_may_take_others_with_it_when_the_room_knows(unknown: World) -> None:
     members = [unknown.new_member(), unknown.new_member()]
     unknown.room.sync()

@@ -143,6 +143,7 @@ def test_age_hides_to_the_microsecond(memory: Memory, clock: Clock) -> None:
 
 
 def test_keys_are_known_for_their_time(memory: Memory, clock: Clock) -> None:
+    clock.advance(SWEEP_SECONDS / 2)  # no sweep comes at the moment in question
     first = memory.publish("r", b"one", "key")
     clock.advance(IDEMPOTENCY_SECONDS - 0.001)
     assert memory.publish("r", b"one", "key").duplicate
@@ -210,6 +211,15 @@ def test_above_all_bytes_idle_rooms_go_first_and_then_a_rooms_own_oldest(memory:
     assert [len(data) for data in memory.newest("busy")] == [1_000_000]
     memory.publish("busy", bytes(1_000))
     assert [len(data) for data in memory.newest("busy")] == [1_000]
+
+
+def test_publications_beyond_the_count_do_not_count(memory: Memory) -> None:
+    memory.start(HistoryLimits(count=3, age=3_600.0), MemoryLimits(history_bytes=10 * (1_000 + OVERHEAD)))
+    memory.publish("idle", bytes(1_000))
+    memory.relay.subscribe("busy")
+    for _ in range(50):
+        memory.publish("busy", bytes(1_000))
+    assert [len(memory.newest(room)) for room in ["idle", "busy"]] == [1, 3]
 
 
 def test_expired_publications_do_not_count(memory: Memory, clock: Clock) -> None:

@@ -23,6 +23,9 @@ class Local(LocalPresence):
     def close(self) -> None:
         self._close()
 
+    def rooms_kept(self) -> int:
+        return len(self._present)
+
     def handles(self, room: str) -> tuple[str, ...]:
         found: list[tuple[str, ...]] = []
         self.present(room).addCallback(found.append)
@@ -88,6 +91,16 @@ def test_a_member_may_be_in_several_rooms(local: Local) -> None:
     local.enter("s", "a", "ann at s")
     local.leave("r", "a")
     assert (local.handles("r"), local.handles("s")) == ((), ("ann at s",))
+
+
+def test_a_room_is_forgotten_with_its_last_member(local: Local) -> None:
+    local.leave("never", "a")
+    local.enter("r", "a", "ann")
+    local.enter("r", "b", "ann")
+    local.leave("r", "a")
+    assert local.rooms_kept() == 1
+    local.leave("r", "b")
+    assert local.rooms_kept() == 0
 
 
 def test_one_that_raises_does_not_stop_the_rest(

@@ -358,6 +358,19 @@ async def test_a_second_relay_on_the_file_is_refused(
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_that_is_stopped_while_it_starts_never_runs(
+    reactor: IRelayReactor, path: Path, events: Events
+) -> None:
+    relay = SqliteRelay(reactor, path, HistoryLimits())
+    started, stopped = relay.start(events), relay.stop()
+    with pytest.raises(RelayError, match="stopped while it was starting"):
+        await started
+    assert (await refusal(relay.publish("r", b"{}"))).reason is Reason.TRY_AGAIN
+    await stopped
+    assert not [thread for thread in threading.enumerate() if "twisted-chat-sqlite" in thread.name]
+
+
+@pytest_twisted.ensureDeferred
 async def test_it_runs_once(relay: SqliteRelay, events: Events) -> None:
     await relay.stop()
     with pytest.raises(RelayError, match="stopped"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -200,14 +197,15 @@ def test_rooms_asked_for_but_never_used_take_no_space(chat: Chat) -> None:
     assert chat.rows("rooms") == 0
 
 
-def test_of_too_many_rooms_without_publications_the_first_gets_another_epoch(
+def test_of_too_many_rooms_without_publications_the_longest_unused_gets_another_epoch(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_database, "ROOMS_REMEMBERED", 10)
-    first = chat.top("first")
+    first, watched = chat.top("first"), chat.top("watched")
     [used] = chat.say("used", b"{}")
     for number in range(12):
         chat.top(f"other {number}")
+        assert chat.since("watched", watched) is Proof.COMPLETE
     assert chat.since("used", used) is Proof.COMPLETE
     assert chat.since("first", first) is Proof.LOST
 
@@ -272,6 +270,50 @@ def test_a_sweep_goes_in_steps_through_all_rooms(chat: Chat, monkeypatch: pytest
     assert chat.sweep() > 36
     assert chat.newest("later") == [b"{}"]
     assert (chat.rows("publications"), chat.rows("keys"), chat.rows("rooms")) == (1, 0, 1)
+
+
+def test_a_sweep_deletes_keys_of_rooms_that_live_in_steps(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_sweep, "ROWS", 10)
+    chat.store(*(Draft("r", b"{}", f"key {number}") for number in range(95)))
+    chat.now += IDEMPOTENCY_SECONDS + 1
+    chat.store(Draft("r", b"{}", "young"))
+    assert chat.sweep() == 10
+    assert (chat.rows("publications"), chat.rows("keys")) == (96, 1)
+
+
+def test_a_sweep_comes_past_rooms_that_live(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_sweep, "ROOMS", 5)
+    living = [f"living {number}" for number in range(20)]
+    chat.store(*(Draft(room, b"{}") for room in living))
+    chat.store(*(Draft(f"over {number}", b"{}") for number in range(12)))
+    chat.now += HOUR / 2
+    chat.store(*(Draft(room, b"{}") for room in living))
+    chat.now += HOUR / 2 + 1
+    for _ in range(2):
+        steps = 1
+        while chat.database.sweep(chat.now, ()):
+            steps += 1
+            assert steps < 20
+        assert chat.rows("rooms") == 20
+
+
+def test_a_new_room_never_answers_with_keys_of_one_that_is_forgotten(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_database, "TRIM_EVERY", 1)
+    monkeypatch.setattr(sqlite_sweep, "ROWS", 2)
+    chat.reopen(HistoryLimits(count=0, age=HOUR))
+    for number in range(5):
+        chat.store(Draft("r", b"old", f"key {number}"))
+    began = chat.now
+    chat.now += HOUR + 1
+    chat.database.sweep(chat.now, ())
+    assert chat.rows("rooms") == 0
+    assert chat.rows("keys") == 3
+    # Set back, so that those keys have not expired.
+    chat.now = began
+    [new] = chat.store(Draft("new", b"new", "key 4"))
+    assert (new.duplicate, new.publication.data) == (False, b"new")
 
 
 def test_a_room_that_is_over_begins_a_new_history(chat: Chat) -> None:
@@ -362,20 +404,24 @@ def test_pages_are_used_again(chat: Chat) -> None:
     assert max(sizes[2:]) <= max(sizes[:2]) * 1.2
 
 
-def test_a_file_that_is_mostly_free_shrinks(chat: Chat) -> None:
-    for number in range(40):
+def test_a_file_that_is_mostly_free_shrinks_below_its_bound(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_sweep, "PAGES", 20)
+    for number in range(10):
         chat.store(*(Draft(f"{number} {room}", bytes(10_000)) for room in range(20)))
-    chat.say("kept", b"{}")
-    chat.reopen(HistoryLimits(count=100, age=HOUR), max_bytes=1 << 20)
-    before = chat.path.stat().st_size
+    # A bound that it is far above of already.
+    chat.reopen(max_bytes=500_000)
     chat.now += HOUR / 2
     chat.say("kept", b"{}")
     chat.now += HOUR / 2 + 1
-    chat.sweep()
-    chat.reopen(HistoryLimits(count=100, age=HOUR), max_bytes=1 << 20)
-    assert before > 8_000_000
-    assert chat.path.stat().st_size < sqlite_sweep.PAGES * 4_096 + 100_000
+    assert chat.sweep() > 20
+    chat.database.probe(chat.now)
+    with pytest.raises(ChatError):
+        chat.store(*(Draft("more", bytes(10_000)) for _ in range(60)))
+    chat.say("more", b"{}")
     assert chat.newest("kept") == [b"{}"]
+    chat.database.close()
+    assert chat.path.stat().st_size < 500_000
+    chat.open(HistoryLimits())
 
 
 def test_probing_leaves_nothing(chat: Chat) -> None:
@@ -385,44 +431,6 @@ def test_probing_leaves_nothing(chat: Chat) -> None:
     chat.database.close()
     assert chat.path.stat().st_size < 200_000
     chat.open(HistoryLimits())
-
-
-NO_SPACE = """
-import resource, sys
-from pathlib import Path
-from twisted_chat.core.errors import ChatError
-from twisted_chat.core.publication import Newest
-from twisted_chat.relay.interface import HistoryLimits
-from twisted_chat.relay.sqlite_database import ChatDatabase, Draft
-database = ChatDatabase(Path(sys.argv[1]), HistoryLimits())
-database.store([Draft("r", b"before")], 1.0)
-soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-for call in (
-    lambda: database.store([Draft("r", b"too much", "key"), Draft("r", bytes(200_000))], 2.0),
-    lambda: [database.probe(2.0) for _ in range(20)],
-):
-    try:
-        call()
-    except ChatError as error:
-        print(error.reason.code)
-print([publication.data for publication in database.history("r", Newest(10), 2.0).publications])
-resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-database.probe(3.0)
-print([one.duplicate for one in database.store([Draft("r", b"after", "key")], 3.0)])
-print([publication.data for publication in database.history("r", Newest(10), 3.0).publications])
-database.close()
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
-def test_a_disk_that_takes_no_more_costs_only_what_did_not_fit(chat: Chat) -> None:
-    chat.database.close()
-    command = [sys.executable, "-c", NO_SPACE, str(chat.path)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-    assert output == ["try_again", "try_again", "[b'before']", "[False]", "[b'before', b'after']"]
-    chat.open(HistoryLimits(count=100, age=0.0))
-    assert chat.newest("r") == [b"before", b"after"]
 
 
 # Speed

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from txaio import tx
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from txaio import tx
 
 from twisted_chat.auth import ApiKeys, Origins, TokenKeys
 from twisted_chat.core.limits import Limits

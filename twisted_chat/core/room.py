@@ -94,7 +94,6 @@ class _CatchingUp:
     newest: int = 0
     state: _State = _State.ANSWER
     question: int = 0
-    mark: int = 0
     overflown: bool = False
     buffer: list[Publication] = field(default_factory=list)
     left: Position | None = None
@@ -111,7 +110,6 @@ class Room(Generic[M]):
         self._catching: dict[M, _CatchingUp] = {}
         self._syncing = True
         self._question = 0
-        self._mark = 0
         self._overflown = False
         self._buffer: list[Publication] = []
         self._questions: deque[tuple[Question, Callable[[History | None], None]]] = deque()
@@ -128,7 +126,6 @@ class Room(Generic[M]):
         else:
             self._overflown = True
             self._buffer.clear()
-            self._mark = 0
 
     def _follow(self, publication: Publication) -> bool:
         """Take the next publication. False when it does not continue our history and the room asks for what does."""
@@ -155,7 +152,7 @@ class Room(Generic[M]):
         self._syncing = True
         self._overflown = False
         self._question += 1
-        self._mark = len(self._buffer)
+        self._buffer.clear()  # the answer contains it
         question: Question = Newest(0) if self.position is None else Since(self.position, PAGE)
         self._put(question, partial(self._synced, self._question))
 
@@ -192,7 +189,7 @@ class Room(Generic[M]):
             self.sync()
             return
         self._syncing = False
-        waiting, self._buffer = self._buffer[self._mark :], []
+        waiting, self._buffer = self._buffer, []
         for publication in waiting:
             if not self._follow(publication):
                 return  # the rest is in the next answer
@@ -261,7 +258,7 @@ class Room(Generic[M]):
         catching.state = _State.ANSWER
         catching.overflown = False
         catching.question += 1
-        catching.mark = len(catching.buffer)
+        catching.buffer.clear()  # the answer contains it
         at = catching.position
         question: Question = Newest(catching.newest) if at is None else Since(at, PAGE)
         self._put(question, partial(self._answered, member, catching, catching.question))
@@ -294,7 +291,7 @@ class Room(Generic[M]):
 
     def _caught_up(self, member: M, catching: _CatchingUp) -> None:
         catching.state = _State.ROOM
-        waiting, catching.buffer = catching.buffer[catching.mark :], []
+        waiting, catching.buffer = catching.buffer, []
         for publication in waiting:
             if not self._waits_for_room(member, catching):
                 return  # it left or asked again: the rest is in that answer
@@ -330,7 +327,6 @@ class Room(Generic[M]):
         else:
             catching.overflown = True
             catching.buffer.clear()
-            catching.mark = 0
 
     def _settle(self, member: M, catching: _CatchingUp) -> None:
         """Make it live if it met the room. One that is ahead waits until the room comes to where it is."""

@@ -7,12 +7,13 @@ subscribed to the room, also on the node that published. Implementations: `memor
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from twisted_chat.core.publication import History, Publication, Published, Question
+from twisted_chat.core.publication import History, Position, Publication, Published, Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,20 @@ class RelayEvents(Protocol):
     def left(self, room: str, handle: str) -> None:
         """The last member of that handle left a subscribed room."""
 
-    def interrupted(self) -> None:
-        """Deliveries may have been missed from here on (a lost link): nothing delivered before it is in doubt."""
+    def interrupted(self, rooms: Collection[str] | None = None) -> None:
+        """Deliveries of these rooms (None: of all) may have been missed from here on: a link was lost.
 
-    def resumed(self) -> None:
-        """Deliveries come again: every subscribed room has to prove its position."""
+        Nothing delivered before it is in doubt.
+        """
+
+    def resumed(self, rooms: Collection[str] | None = None) -> None:
+        """Deliveries of these rooms (None: of all) come again: each has to prove its position."""
+
+    def top(self, room: str, position: Position) -> None:
+        """A subscribed room's newest position is, or was a moment ago, this one: has anything been missed?
+
+        Relays that cannot lose a delivery unseen never call it.
+        """
 
 
 class Relay(Protocol):

@@ -52,7 +52,10 @@ class ChatDatabase:
         self._history = history
         self._sweep = Sweep(self._connection, history, max_bytes)
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
-        (self._last_id,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
+        # Of rooms that were forgotten too, while anything mentions them.
+        (self._last_id,) = self._connection.execute(
+            "SELECT max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM keys), 0))"
+        ).fetchone()
 
     def store(self, drafts: Sequence[Draft], now: float) -> list[Published]:
         """Make them durable, in this order, all or none."""

@@ -58,7 +58,7 @@ def open_file(path: Path, max_bytes: int, check_seconds: float = CHECK_SECONDS) 
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise RelayError(f"the SQLite relay needs SQLite {oldest}; this Python has {sqlite3.sqlite_version}")
-    _check_place(path)
+    check_place(path)
     try:
         # A timeout of 0: who holds the file holds it for good.
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -106,8 +106,8 @@ class Transaction:
                 self._connection.execute("ROLLBACK")
 
 
-def _check_place(path: Path) -> None:
-    """What SQLite would only call "unable to open database file"."""
+def check_place(path: Path) -> None:
+    """Raise `RelayError` for what SQLite would only call "unable to open database file"."""
     try:
         if path.is_dir():
             raise RelayError(f"sqlite:{path}: is a directory; name a file in it, as in sqlite:{path / 'chat.db'}")

@@ -60,7 +60,7 @@ class Sweep:
             if deleted >= ROWS:
                 return forgotten, number - 1
             if tag < over and name not in occupied:
-                self._forget(number)
+                self._connection.execute("DELETE FROM rooms WHERE id = ?", (number,))
                 forgotten.append(name)
         return forgotten, rooms[-1][0] if len(rooms) == ROOMS else None
 
@@ -82,10 +82,6 @@ class Sweep:
             "DELETE FROM publications WHERE room = ? AND offset < ?", (room, end if kept is None else kept[0])
         )
         return deleted.rowcount
-
-    def _forget(self, room: int) -> None:
-        self._connection.execute("DELETE FROM keys WHERE room = ?", (room,))
-        self._connection.execute("DELETE FROM rooms WHERE id = ?", (room,))
 
     def _give_back(self) -> bool:
         """Shrink a file that is mostly free by some pages; whether it still is."""

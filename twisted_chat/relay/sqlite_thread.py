@@ -143,12 +143,14 @@ class DatabaseThread:
             Deferred.fromCoroutine(self._rounds()).addErrback(self._broken)
 
     async def _rounds(self) -> None:
-        while self._writes or self._questions or self._sweep_due:
-            await self._round()
-        self._working = False
-        waiting, self._waiting_for_idle = self._waiting_for_idle, []
-        for idle in waiting:
-            idle.callback(None)
+        try:
+            while self._writes or self._questions or self._sweep_due:
+                await self._round()
+        finally:
+            self._working = False
+            waiting, self._waiting_for_idle = self._waiting_for_idle, []
+            for idle in waiting:
+                idle.callback(None)
 
     async def _round(self) -> None:
         assert self._database is not None, "nothing is asked of a database that is not open"
@@ -214,7 +216,6 @@ class DatabaseThread:
         return error
 
     def _broken(self, failure: Failure) -> None:
-        self._working = False
         self._log.failure("a round of the database failed", failure)
 
 

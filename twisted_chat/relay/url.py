@@ -12,6 +12,7 @@ from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite_database import MAX_BYTES
+from twisted_chat.relay.sqlite_file import check_place
 from twisted_chat.relay.sqlite_thread import IRelayReactor
 
 _FORMS: Final = "memory:, sqlite: or sqlite:PATH"
@@ -50,7 +51,9 @@ def open_relay(
         raise RelayError(f"the relay {url!r}: after sqlite: comes a path without //, as in sqlite:/var/lib/chat.db")
     if rest == ":memory:":
         raise RelayError(f"the relay {url!r}: what is not to be kept in a file is memory:")
-    return SqliteRelay(reactor, Path(rest) if rest else _default_path(environ), history, max_bytes=max_bytes)
+    path = Path(rest) if rest else _default_path(environ)
+    check_place(path)
+    return SqliteRelay(reactor, path, history, max_bytes=max_bytes)
 
 
 def _default_path(environ: Mapping[str, str]) -> Path:

