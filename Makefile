@@ -27,7 +27,7 @@ format: $(VENV)/installed
 RUNS ?= 20000
 SEED ?= 1
 simulate: $(VENV)/installed
-	$(BIN)/python tests/core/test_room_simulation.py --runs $(RUNS) --first-seed $(SEED)
+	$(BIN)/python tests/core/room_simulation.py --runs $(RUNS) --first-seed $(SEED)
 
 # Ratios, side by side in one run: compare nothing across runs.
 bench: $(VENV)/installed
