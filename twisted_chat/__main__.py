@@ -140,7 +140,10 @@ def _secret(path: Path | None) -> str | None:
     if path is None:
         return None
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return next((line for line in lines if line and not line.startswith("#")), None)
+    secret = next((line for line in lines if line and not line.startswith("#")), None)
+    if secret is None:
+        raise ClientError(f"{path} is empty")
+    return secret
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class RoomClient:
         fields = {"handle": handle, "message": message, "key": key}
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         with self._open(body, {"Content-Type": "application/json"}) as response:
+            self._expect(response, "application/json")
             stored: dict[str, Any] = json.load(response)
             return stored
 
@@ -70,6 +71,7 @@ class RoomClient:
             try:
                 headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": since} if since else {})
                 with self._open(None, headers) as response:
+                    self._expect(response, "text/event-stream")
                     connected = True
                     for event in _events(response):
                         since = event.position or since
@@ -93,7 +95,15 @@ class RoomClient:
             raise kind(f"{self._url}: {_complaint(error)}") from None
         except URLError as error:
             raise Unreachable(f"{self._url}: {error.reason}") from None
+        except (OSError, HTTPException) as error:
+            # It hung up, or speaks something else, as the port of an https: URL does.
+            raise Unreachable(f"{self._url}: no answer in HTTP: {error!r}") from None
         return response
+
+    def _expect(self, response: HTTPResponse, content_type: str) -> None:
+        found = response.headers.get_content_type()
+        if found != content_type:
+            raise ClientError(f"{self._url}: this is not a room, which would answer with {content_type}, not {found}")
 
 
 class _Event(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -165,13 +165,21 @@ class Hub:
     def left(self, room: str, handle: str) -> None:
         self._tell(room, Event.PRESENCE, wire.left(handle))
 
-    def interrupted(self) -> None:
-        for here in list(self.rooms.values()):
+    def interrupted(self, rooms: Collection[str] | None = None) -> None:
+        for here in self._named(rooms):
             here.room.interrupted()
 
-    def resumed(self) -> None:
-        for here in list(self.rooms.values()):
+    def resumed(self, rooms: Collection[str] | None = None) -> None:
+        for here in self._named(rooms):
             here.room.sync()
+
+    def top(self, room: str, position: Position) -> None:
+        here = self.rooms.get(room)
+        if here is not None:
+            here.room.check(position)
+
+    def _named(self, names: Collection[str] | None) -> list[HubRoom]:
+        return [self.rooms[name] for name in (self.rooms if names is None else names) if name in self.rooms]
 
     def _tell(self, room: str, event: Event, data: bytes) -> None:
         here = self.rooms.get(room)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IPushProducer
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
@@ -77,6 +77,10 @@ def _one_line(kind: type[BaseException], error: BaseException, traceback: Traceb
         sys.__excepthook__(kind, error, traceback)
 
 
+PATIENCE: Final = 15.0
+"""Seconds that who connects is kept waiting for a relay that is starting; from then on it is told to try again."""
+
+
 class ChatService(Service):
     """The server. Building it checks everything that can be checked before a port is bound.
 
@@ -105,6 +109,7 @@ class ChatService(Service):
         self._certificates: dict[str | None, CertificateDirectory] = {}
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
+        self._waiting: IDelayedCall | None = None
 
         limits = config.limits
         self.metrics: Final = Metrics()
@@ -179,8 +184,13 @@ class ChatService(Service):
         if config.certificates is not None:
             return config.certificates
         if config.self_signed:
-            directory = Path(self._environ.get("STATE_DIRECTORY", "")) / "self-signed"
-            make_self_signed(directory, development_names(socket.gethostname()), datetime.now(UTC))
+            # As the relay does: systemd may name several.
+            state = self._environ.get("STATE_DIRECTORY", "").split(os.pathsep)[0]
+            directory = Path(state, "self-signed")
+            try:
+                make_self_signed(directory, development_names(socket.gethostname()), datetime.now(UTC))
+            except OSError as error:
+                raise CertificateError(f"--self-signed: cannot write to {directory}: {error.strerror}") from None
             return directory
         found = default_directory(self._environ, Path.cwd())
         if found is None:
@@ -205,7 +215,10 @@ class ChatService(Service):
         if file not in (None, "-") or not self._twistd.get("nodaemon", True):
             from twisted.python.logfile import LogFile
 
-            stream = LogFile.fromFullPath(file or "twistd.log")
+            try:
+                stream = LogFile.fromFullPath(file or "twistd.log")
+            except OSError as error:
+                raise SystemExit(f"twistd: --logfile: cannot write to {error.filename}: {error.strerror}") from None
         if self.config.log_format == "json":
             return json_observer(stream)
         return text_observer(stream, journal=stream is sys.stdout and is_journal(stream, self._environ))
@@ -216,6 +229,9 @@ class ChatService(Service):
         """Bind, while that is still allowed. Raises `StartError`."""
         for endpoint in self._endpoints:
             self._listen(endpoint, self.site, self._ports, "--port")
+        # A restart behind a socket of systemd's refuses nobody: who connects waits until the relay can answer.
+        for port in self._ports:
+            _pause(port)
         if self._admin_endpoint:
             self._listen(self._admin_endpoint, self._admin_site, self._admin_ports, "--admin-port")
 
@@ -232,19 +248,33 @@ class ChatService(Service):
         for service in self._services:
             service.startService()
         self._beat.start(self.config.limits.ping_interval, now=False)
+        self._waiting = self._reactor.callLater(PATIENCE, self._accept)
         self.relay.start(self.hub).addCallbacks(self._started, self._failed)
         if hasattr(signal, "SIGHUP"):
             self._reactor.callWhenRunning(
                 signal.signal, signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
             )
 
+    def _accept(self) -> None:
+        """Take the connections that wait."""
+        self._stop_waiting()
+        for port in self._ports:
+            _resume(port)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
+
     def _started(self, _: None) -> None:
+        self._accept()
         self._say_where()
         self._readiness.started()
         self._readiness.check()
         self._notifier.ready("serving " + ", ".join(self.config.port))
 
     def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            return  # it was told to stop before it had started
         self._log.critical("the relay cannot start: {error}", error=failure.getErrorMessage())
         # twistd ends with 0 whatever made the reactor stop; this comes after it has tidied up.
         atexit.register(_exit_failed)
@@ -303,6 +333,7 @@ class ChatService(Service):
     async def _stop_in_order(self) -> None:
         self._notifier.stopping(self.config.drain + 2 * GRACE)
         self._readiness.draining()
+        self._stop_waiting()
         await _stop_listening(self._ports)
         finished = self.site.shutdown()
         await drain(self.connections, self._reactor, self.config.drain)
@@ -339,6 +370,18 @@ def _second_signal(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _pause(port: IListeningPort) -> None:
+    """Leave connections with the system, which keeps some (``backlog``)."""
+    # Twisted's ports can do that; what a plugin listens with need not.
+    if IPushProducer.providedBy(port):
+        port.pauseProducing()
+
+
+def _resume(port: IListeningPort) -> None:
+    if IPushProducer.providedBy(port):
+        port.resumeProducing()
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:

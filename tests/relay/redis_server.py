@@ -44,6 +44,7 @@ class RedisServer:
         self.socket = self.directory / "redis.sock"
         self.password: str | None = None
         self.port = 0
+        self._tls = False
         self._program = program
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,18 +59,20 @@ class RedisServer:
         """Over TCP."""
         return f"redis://127.0.0.1:{self.port}"
 
-    def listen(self) -> None:
+    def listen(self, *, tls: bool = False) -> None:
         """On a TCP port too, from the next start on."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self._tls = tls
 
     def start(self) -> None:
         """Until it answers."""
         self._process = subprocess.Popen(
             [
                 self._program,
-                *("--port", str(self.port)),
+                *(("--port", "0", "--tls-port") if self._tls else ("--port",)),
+                str(self.port),
                 *("--unixsocket", str(self.socket)),
                 *("--dir", str(self.directory)),
                 *("--logfile", str(self.directory / "log")),

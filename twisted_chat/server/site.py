@@ -32,7 +32,7 @@ class _Page(Resource):
         super().__init__()
         self._file: Final = file
 
-    def render_GET(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes:
         return self._file.render(request)
 
 

@@ -46,7 +46,10 @@ class StaticFile:
     etag: bytes
 
     def render(self, request: Request) -> bytes:
-        """Answer a GET or HEAD with it."""
+        """Answer a GET or HEAD with it, and nothing else."""
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader("allow", "GET, HEAD")
+            return refuse(request, ChatError(Reason.METHOD_NOT_ALLOWED, "this is only to be read: GET or HEAD"))
         request.setHeader("content-type", self.content_type)
         request.setHeader("x-content-type-options", "nosniff")
         request.setHeader("cache-control", "no-cache")  # keep it, but ask whether it is still the same
@@ -84,7 +87,7 @@ class StaticFiles(Resource):
         super().__init__()
         self._static: Final = static
 
-    def render_GET(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes:
         name = b"/".join(request.postpath or []).decode("utf-8", "replace")
         file = self._static.get(name)
         if file is None:

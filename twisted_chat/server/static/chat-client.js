@@ -193,7 +193,9 @@ export class ChatClient extends EventTarget {
         const now = Date.now();
         if (this.state.name === "online" && this.#writable && now - this.#typedAt >= TYPING_MS) {
             this.#typedAt = now;
-            this.#connection.send(this.#handle === null ? { typing: true } : { handle: this.#handle, typing: true });
+            this.#connection.send(
+                this.#handle === null ? { typing: true } : { handle: this.#handle, typing: true },
+            );
         }
     }
 

@@ -4,7 +4,6 @@ import { Banner } from "./banner.js";
 import { ChatClient } from "./chat-client.js";
 import { Composer } from "./composer.js";
 import { byId } from "./element.js";
-import { colour } from "./handles.js";
 import { reasonText, t, translate } from "./i18n.js";
 import { NameForm, keepToken, rememberedHandle, takeToken } from "./identity.js";
 import { People } from "./people.js";
@@ -148,7 +147,6 @@ function showWhoIAm() {
     people.setOwn(handle);
     if (handle !== null) {
         nameForm.show(handle, authenticated !== null);
-        colour(document.documentElement, handle);
     }
     timeline.redraw();
     showForms();
@@ -168,7 +166,8 @@ function showForms(complaint = "") {
 function showOlder() {
     const { older } = timeline;
     byId("older").className = `older ${older}`;
-    byId("older-text").textContent = { loading: t("older.loading"), failed: t("older.failed"), none: t("beginning") }[older] ?? "";
+    byId("older-text").textContent =
+        { loading: t("older.loading"), failed: t("older.failed"), none: t("beginning") }[older] ?? "";
     byId("older-retry").hidden = older !== "failed";
     showEmptiness();
 }
@@ -182,7 +181,11 @@ function showEmptiness() {
 function roomName(path) {
     const rest = path.slice(path.indexOf("/chat") + "/chat".length);
     try {
-        return decodeURIComponent(rest).normalize("NFC").replace(/^\/+|\/+$/g, "") || "lobby";
+        return (
+            decodeURIComponent(rest)
+                .normalize("NFC")
+                .replace(/^\/+|\/+$/g, "") || "lobby"
+        );
     } catch {
         return rest;
     }

@@ -78,7 +78,8 @@ export class Composer {
 
     /** A key that was pressed elsewhere starts writing here: the browser puts the character into the focused field. */
     takeTyping() {
-        const elsewhere = (target) => target.closest?.("input, textarea, select, button, a, [contenteditable], summary");
+        const elsewhere = (target) =>
+            target.closest?.("input, textarea, select, button, a, [contenteditable], summary");
         addEventListener("keydown", ({ key, ctrlKey, metaKey, altKey, target }) => {
             const character = key !== " " && lengthOf(key) === 1 && !ctrlKey && !metaKey && !altKey;
             if (character && !this.#form.hidden && !elsewhere(target)) {

@@ -24,8 +24,15 @@ const PAGE = 200;
 
 /** Refusals that pass: the message is kept and sent again. */
 const PASSING = new Set([
-    "rate_limited", "try_again", "unavailable", "storage_full", "internal", "going_away", "too_slow",
-    "too_many_connections", "too_many_from_address",
+    "rate_limited",
+    "try_again",
+    "unavailable",
+    "storage_full",
+    "internal",
+    "going_away",
+    "too_slow",
+    "too_many_connections",
+    "too_many_from_address",
 ]);
 
 /** What a promise of the client is rejected with. */
@@ -145,7 +152,9 @@ export class Delivery {
     /** Give a message up. @returns {string | undefined} its text */
     discard(key) {
         const entry = this.#outbox.remove(key);
-        this.#promises.get(key)?.reject(new ChatError({ code: "discarded", message: "the message was discarded" }));
+        this.#promises
+            .get(key)
+            ?.reject(new ChatError({ code: "discarded", message: "the message was discarded" }));
         this.#settled(key, entry);
         return entry?.text;
     }

@@ -4,8 +4,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * @param {string} tag
- * @param {Record<string, unknown>} [properties]   `class`, `text` and `on: {click: …}`; everything else is an attribute:
- *     true is an empty one, false, null and undefined are left out
+ * @param {Record<string, unknown>} [properties]   `text` and `on: {click: …}`; everything else is an attribute: true is
+ *     an empty one, false, null and undefined are left out
  * @param {...(Node | string | null | false | undefined)} children
  * @returns {HTMLElement}
  */

@@ -12,7 +12,7 @@ export function hueOf(handle) {
     }
     hash = Math.imul(hash ^ (hash >>> 16), 2246822507);
     // 24 hues: neighbours on the wheel closer than 15 degrees look the same anyway.
-    return ((hash ^ (hash >>> 13)) >>> 0) % 24 * 15;
+    return (((hash ^ (hash >>> 13)) >>> 0) % 24) * 15;
 }
 
 /** The first character that a reader sees. */

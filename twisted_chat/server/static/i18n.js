@@ -27,7 +27,6 @@ export const STRINGS = {
         "says": "{handle}: ",
         "today": "Today",
         "yesterday": "Yesterday",
-        "people": "Who is here",
         "people.count.one": "{n} person here",
         "people.count.other": "{n} people here",
         "people.more.one": "and {n} more",
@@ -77,25 +76,32 @@ export const STRINGS = {
         "reason.websocket_blocked": "The server answers, but something in between blocks WebSocket connections.",
         "reason.uncertain": "It may have been stored already; the history no longer says.",
         "index.lead": "Rooms for messages in real time.",
-        "index.text": "Every room has one address. Open it in a browser to talk, or let a program speak to it: by "
-            + "WebSocket, event stream or plain HTTP, with nothing to install.",
+        "index.text":
+            "Every room has one address. Open it in a browser to talk, or let a program speak to " +
+            "it: by WebSocket, event stream or plain HTTP, with nothing to install.",
         "index.open": "Open a room",
         "index.room": "Name of the room",
         "index.go": "Open",
-        "index.room.bad": "A room’s name may have 128 characters; no part of it between slashes may be empty or “..”.",
+        "index.room.bad":
+            "A room’s name may have 128 characters; no part of it between slashes may be empty or “..”.",
         "index.programs": "From a program",
-        "index.programs.text": "The examples use this server and the room above. A server that asks for tokens takes "
-            + "them as “Authorization: Bearer …” or as “?token=…”.",
+        "index.programs.text":
+            "The examples use this server and the room above. A server that asks for tokens takes " +
+            "them as “Authorization: Bearer …” or as “?token=…”.",
         "index.post": "Write a message",
         "index.history": "Read the history",
-        "index.history.text": "Oldest first. With “since=” or “before=” and the id of a message: those after or before it.",
+        "index.history.text":
+            "Oldest first. With “since=” or “before=” and the id of a message: those after or before it.",
         "index.stream": "Follow the room",
-        "index.stream.text": "Server-sent events. Each has the id of its message; “Last-Event-ID” or “since=” "
-            + "continues there.",
-        "index.websocket.text": "Any WebSocket library will do: text frames of JSON in both directions, and “since=” to "
-            + "continue after a message.",
-        "index.javascript.text": "The client of this server’s own page: it reconnects, misses nothing, and sends later "
-            + "what was written offline. Its first lines are its manual:",
+        "index.stream.text":
+            "Server-sent events. Each has the id of its message; “Last-Event-ID” or “since=” " +
+            "continues there.",
+        "index.websocket.text":
+            "Any WebSocket library will do: text frames of JSON in both directions, and “since=” " +
+            "to continue after a message.",
+        "index.javascript.text":
+            "The client of this server’s own page: it reconnects, misses nothing, and sends later " +
+            "what was written offline. Its first lines are its manual:",
         "index.copy": "Copy",
         "index.copied": "Copied",
     },
@@ -122,7 +128,6 @@ export const STRINGS = {
         "says": "{handle}: ",
         "today": "Hoy",
         "yesterday": "Ayer",
-        "people": "Quién está aquí",
         "people.count.one": "{n} persona aquí",
         "people.count.other": "{n} personas aquí",
         "people.more.one": "y {n} más",
@@ -169,7 +174,8 @@ export const STRINGS = {
         "reason.no_answer": "El servidor no responde.",
         "reason.going_away": "El servidor se está reiniciando.",
         "reason.too_slow": "Esta conexión se quedó atrás.",
-        "reason.websocket_blocked": "El servidor responde, pero algo en el camino bloquea las conexiones WebSocket.",
+        "reason.websocket_blocked":
+            "El servidor responde, pero algo en el camino bloquea las conexiones WebSocket.",
         "reason.uncertain": "Puede que ya esté guardado; el historial ya no lo dice.",
         "reason.rate_limited": "Demasiados mensajes seguidos.",
         "reason.message_too_long": "El mensaje es demasiado largo.",
@@ -187,27 +193,34 @@ export const STRINGS = {
         "reason.storage_full": "El servidor se ha quedado sin espacio.",
         "reason.outbox_full": "Ya hay demasiados mensajes esperando para enviarse.",
         "index.lead": "Salas para mensajes en tiempo real.",
-        "index.text": "Cada sala tiene una dirección. Ábrela en un navegador para conversar, o deja que le hable un "
-            + "programa: por WebSocket, flujo de eventos o simple HTTP, sin instalar nada.",
+        "index.text":
+            "Cada sala tiene una dirección. Ábrela en un navegador para conversar, o deja que le " +
+            "hable un programa: por WebSocket, flujo de eventos o simple HTTP, sin instalar nada.",
         "index.open": "Abrir una sala",
         "index.room": "Nombre de la sala",
         "index.go": "Abrir",
-        "index.room.bad": "El nombre de una sala puede tener 128 caracteres; ninguna parte entre barras puede estar "
-            + "vacía ni ser «..».",
+        "index.room.bad":
+            "El nombre de una sala puede tener 128 caracteres; ninguna parte entre barras puede " +
+            "estar vacía ni ser «..».",
         "index.programs": "Desde un programa",
-        "index.programs.text": "Los ejemplos usan este servidor y la sala de arriba. Un servidor que pide tokens los "
-            + "acepta como «Authorization: Bearer …» o como «?token=…».",
+        "index.programs.text":
+            "Los ejemplos usan este servidor y la sala de arriba. Un servidor que pide tokens los " +
+            "acepta como «Authorization: Bearer …» o como «?token=…».",
         "index.post": "Escribir un mensaje",
         "index.history": "Leer el historial",
-        "index.history.text": "Del más antiguo al más nuevo. Con «since=» o «before=» y el id de un mensaje: los que le "
-            + "siguen o le preceden.",
+        "index.history.text":
+            "Del más antiguo al más nuevo. Con «since=» o «before=» y el id de un mensaje: los que " +
+            "le siguen o le preceden.",
         "index.stream": "Seguir la sala",
-        "index.stream.text": "Server-sent events. Cada uno lleva el id de su mensaje; «Last-Event-ID» o «since=» "
-            + "continúa ahí.",
-        "index.websocket.text": "Sirve cualquier biblioteca de WebSocket: tramas de texto con JSON en ambas direcciones, "
-            + "y «since=» para continuar después de un mensaje.",
-        "index.javascript.text": "El cliente de la página de este servidor: se reconecta, no pierde nada y envía más "
-            + "tarde lo escrito sin conexión. Sus primeras líneas son su manual:",
+        "index.stream.text":
+            "Server-sent events. Cada uno lleva el id de su mensaje; «Last-Event-ID» o «since=» " +
+            "continúa ahí.",
+        "index.websocket.text":
+            "Sirve cualquier biblioteca de WebSocket: tramas de texto con JSON en ambas " +
+            "direcciones, y «since=» para continuar después de un mensaje.",
+        "index.javascript.text":
+            "El cliente de la página de este servidor: se reconecta, no pierde nada y envía más " +
+            "tarde lo escrito sin conexión. Sus primeras líneas son su manual:",
         "index.copy": "Copiar",
         "index.copied": "Copiado",
     },

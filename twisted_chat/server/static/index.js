@@ -10,7 +10,10 @@ translate();
 
 const field = byId("open-room");
 const error = byId("open-error");
-const examples = [...document.querySelectorAll("[data-example]")].map((code) => ({ code, text: code.textContent }));
+const examples = [...document.querySelectorAll("[data-example]")].map((code) => ({
+    code,
+    text: code.textContent,
+}));
 
 for (const { code } of examples) {
     code.closest("article").append(copyButton(code));
@@ -31,7 +34,11 @@ fillIn();
 
 /** The room's name as it stands in a URL, null if it cannot be one: the rules of the server. */
 function roomPath() {
-    const name = field.value.trim().normalize("NFC").replace(/^\/+|\/+$/g, "") || "lobby";
+    const name =
+        field.value
+            .trim()
+            .normalize("NFC")
+            .replace(/^\/+|\/+$/g, "") || "lobby";
     const parts = name.split("/");
     const fits = [...name].length <= LONGEST && !/\p{Cc}|\p{Cs}/u.test(name);
     return fits && parts.every((part) => !["", ".", ".."].includes(part)) ? parts.map(encoded).join("/") : null;
@@ -66,7 +73,12 @@ function copyButton(code) {
     }
     const title = code.closest("article").querySelector("h3").textContent;
     const label = `${t("index.copy")}: ${title}`;
-    const button = element("button", { type: "button", class: "copy", "aria-label": label, text: t("index.copy") });
+    const button = element("button", {
+        type: "button",
+        class: "copy",
+        "aria-label": label,
+        text: t("index.copy"),
+    });
     button.addEventListener("click", async () => {
         await navigator.clipboard.writeText(code.textContent);
         button.textContent = t("index.copied");

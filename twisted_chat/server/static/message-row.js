@@ -20,7 +20,12 @@ const LONG_LINES = 20;
 const clock = new Intl.DateTimeFormat(locale, { hour: "numeric", minute: "2-digit" });
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
 const day = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric", month: "long" });
-const dayOfYear = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const dayOfYear = new Intl.DateTimeFormat(locale, {
+    weekday: "long",
+    day: "numeric",
+    month: "long",
+    year: "numeric",
+});
 
 /** @param {Message} message @returns {Item} */
 export function item(message) {
@@ -35,12 +40,19 @@ export function item(message) {
  */
 export function row(item, previous, { own, unread }) {
     if ("gap" in item) {
-        return element("div", { class: "row" }, element("p", { class: "divider gap" }, element("span", { text: t("gap") })));
+        return element(
+            "div",
+            { class: "row" },
+            element("p", { class: "divider gap" }, element("span", { text: t("gap") })),
+        );
     }
     const { message, date } = item;
     const newDay = !previous || "gap" in previous || !sameDay(previous.date, date);
     const leads = newDay || unread || !together(previous, item);
-    const made = element("div", { class: `row${own ? " own" : ""}${leads ? " leads" : ""}`, "data-id": message.id });
+    const made = element("div", {
+        class: `row${own ? " own" : ""}${leads ? " leads" : ""}`,
+        "data-id": message.id,
+    });
     if (newDay) {
         made.append(element("h2", { class: "day" }, element("span", { text: dayName(date) })));
     }
@@ -71,7 +83,12 @@ function bubble({ message }, date) {
             made.classList.remove("folded");
             button.remove();
         };
-        const button = element("button", { type: "button", class: "plain", text: t("more"), on: { click: unfold } });
+        const button = element("button", {
+            type: "button",
+            class: "plain",
+            text: t("more"),
+            on: { click: unfold },
+        });
         made.append(button);
     }
     return made;

@@ -106,5 +106,11 @@ export class People {
 
 function person(handle, own) {
     const name = element("span", { class: "name", dir: "auto", text: handle });
-    return element("li", { class: "person" }, avatar(handle), name, own && element("span", { class: "self", text: t("you") }));
+    return element(
+        "li",
+        { class: "person" },
+        avatar(handle),
+        name,
+        own && element("span", { class: "self", text: t("you") }),
+    );
 }

@@ -107,7 +107,8 @@ export function afterRefusal(status, body, retryAfter = null) {
     const error = /** @type {any} */ (body)?.error ?? {};
     const reason = {
         code: typeof error.code === "string" ? error.code : `http_${status}`,
-        message: typeof error.message === "string" ? error.message : `the server answered with HTTP status ${status}`,
+        message:
+            typeof error.message === "string" ? error.message : `the server answered with HTTP status ${status}`,
     };
     if (status === 408 || status === 425 || status === 429 || status >= 500) {
         const seconds = /^\d+$/.test(retryAfter ?? "") ? Math.min(Number(retryAfter), LONGEST_HINT) : 5;

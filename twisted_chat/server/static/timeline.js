@@ -61,7 +61,9 @@ export class Timeline extends EventTarget {
         sizes.observe(scroller);
         sizes.observe(scroller.firstElementChild);
         // What unfolds grows where it is, also at the end.
-        list.addEventListener("click", ({ target }) => target.closest("button") && this.#stayHere(), { capture: true });
+        list.addEventListener("click", ({ target }) => target.closest("button") && this.#stayHere(), {
+            capture: true,
+        });
     }
 
     /** Whether the reader sees the newest message. */
@@ -84,7 +86,7 @@ export class Timeline extends EventTarget {
         this.#drawSoon();
     }
 
-    /** Something may be missing from here on: mark that, and go on. @param {Message[]} messages the newest of the room */
+    /** Something may be missing from here on: mark that, and go on. @param {Message[]} messages   the room's newest */
     interrupt(messages) {
         const last = this.#items.at(-1);
         const joined = last && "message" in last && messages.some(({ id }) => id === last.message.id);
@@ -194,8 +196,8 @@ export class Timeline extends EventTarget {
         this.#inPlace(() => {
             this.#list.prepend(this.#rows(low, seam));
             this.#low = low;
+            this.#replace(seam); // it may stand under a name or a day above it now
         });
-        this.#redrawAt(seam);
     }
 
     #shrinkTop() {
@@ -237,23 +239,20 @@ export class Timeline extends EventTarget {
     }
 
     #redraw(id) {
-        if (id !== null) {
-            this.#redrawAt(this.#items.findLastIndex((one) => "message" in one && one.message.id === id));
+        const isIt = (one) => "message" in one && one.message.id === id;
+        const index = id === null ? -1 : this.#items.findLastIndex(isIt);
+        if (index >= this.#low && index < this.#high) {
+            this.#inPlace(() => this.#replace(index));
         }
     }
 
-    #redrawAt(index) {
-        if (index < this.#low || index >= this.#high) {
-            return;
+    #replace(index) {
+        const old = this.#list.children[index - this.#low];
+        const made = this.#row(index);
+        old.replaceWith(made);
+        if (this.#anchor?.node === old) {
+            this.#anchor.node = made;
         }
-        this.#inPlace(() => {
-            const old = this.#list.children[index - this.#low];
-            const made = this.#row(index);
-            old.replaceWith(made);
-            if (this.#anchor?.node === old) {
-                this.#anchor.node = made;
-            }
-        });
     }
 
     // Scrolling -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ export class Typing {
     /** @param {string} handle */
     started(handle) {
         clearTimeout(this.#timers.get(handle));
-        this.#timers.set(handle, setTimeout(() => this.stopped(handle), SHOWN_MS));
+        this.#timers.set(
+            handle,
+            setTimeout(() => this.stopped(handle), SHOWN_MS),
+        );
         this.#draw();
     }
 
@@ -39,7 +42,11 @@ export class Typing {
             return;
         }
         const text = n > 2 ? t("typing.many") : n === 2 ? t("typing.two", { a, b }) : t("typing.one", { a });
-        const dots = element("span", { class: "dots", "aria-hidden": "true" }, ...["", "", ""].map(() => element("i")));
+        const dots = element(
+            "span",
+            { class: "dots", "aria-hidden": "true" },
+            ...["", "", ""].map(() => element("i")),
+        );
         this.#line.replaceChildren(element("span", { dir: "auto", text }), dots);
     }
 }

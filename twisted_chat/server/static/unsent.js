@@ -68,7 +68,11 @@ export class UnsentList {
 
     /** @param {Unsent} entry */
     #row({ key, text, error }) {
-        const bubble = element("div", { class: "bubble" }, element("p", { class: "text", dir: "auto" }, ...nodes(text)));
+        const bubble = element(
+            "div",
+            { class: "bubble" },
+            element("p", { class: "text", dir: "auto" }, ...nodes(text)),
+        );
         const state = error ? this.#refused(key, error) : this.#waiting();
         return element("li", { class: error ? "row own refused" : "row own waiting" }, bubble, state);
     }
@@ -79,7 +83,8 @@ export class UnsentList {
     }
 
     #refused(key, error) {
-        const button = (name, act) => element("button", { type: "button", class: "plain", text: t(name), on: { click: act } });
+        const button = (name, act) =>
+            element("button", { type: "button", class: "plain", text: t(name), on: { click: act } });
         return element(
             "div",
             { class: "fate", role: "alert" },
