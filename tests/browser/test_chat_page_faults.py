@@ -73,6 +73,19 @@ def test_what_is_written_without_a_network_is_sent_when_it_is_back(own_server: A
     expect(ann.locator("#unsent .row")).to_have_count(0)
 
 
+def test_a_server_that_hangs_is_noticed_without_a_word_written(
+    start_server: Callable[..., Any], people: Any, say: Say
+) -> None:
+    server = start_server("--limit-ping-interval", "1")
+    ann = people.enter(server, "lobby", "ann")
+    server.pause()
+    expect(ann.get_by_role("status")).to_be_visible()
+    server.resume()
+    server.post("lobby", "bob", "are you back?")
+    expect(ann.locator("#log .text")).to_have_text(["are you back?"])
+    expect(ann.get_by_role("status")).to_be_hidden()
+
+
 def test_what_could_not_be_sent_survives_the_page(own_server: Any, people: Any, say: Say, told: Told) -> None:
     ann = people.enter(own_server, "lobby", "ann")
     own_server.stop()

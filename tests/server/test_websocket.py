@@ -109,6 +109,15 @@ def test_ready_says_where_it_is_live_from(server: Any) -> None:
     assert ready == {"event": "ready", "position": posted["id"], "handle": None, "writable": True}
 
 
+def test_a_heartbeat_can_be_seen_by_scripts(server: Any) -> None:
+    socket, quiet = server.connect("/chat/lobby?events=heartbeat"), server.connect()
+    beat = {"event": "heartbeat", "seconds": server.limits.ping_interval}
+    assert socket.heard() == [beat]
+    server.connections.beat()
+    assert socket.heard() == [beat]
+    assert quiet.heard() == []
+
+
 # Keys
 
 

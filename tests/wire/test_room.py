@@ -159,6 +159,7 @@ def test_events() -> None:
     assert json.loads(room.left("ann")) == {"event": "leave", "handle": "ann"}
     assert json.loads(room.typing("ann")) == {"event": "typing", "handle": "ann"}
     assert json.loads(room.presence(("ann", "bob"))) == {"event": "presence", "members": ["ann", "bob"]}
+    assert json.loads(room.heartbeat(25.0)) == {"event": "heartbeat", "seconds": 25.0}
     assert json.loads(room.reset(at)) == {"event": "reset", "position": "e-2-3"}
     assert json.loads(room.ready(at, None, writable=False)) == {
         "event": "ready",

@@ -43,7 +43,7 @@ class Edge(Protocol):
         """End it now; the client learns nothing."""
 
     def beat(self) -> None:
-        """Called every `Limits.ping_interval`: keep the connection known to what stands between, if the wire must."""
+        """Nothing was to be said for a while: keep the connection known to what stands between, if the wire must."""
 
 
 class Connections:
@@ -74,7 +74,7 @@ class Connections:
     def beat(self) -> None:
         """Let every connection show that it lives."""
         for connection in list(self.open):
-            connection.edge.beat()
+            connection.beat()
 
     def backlog(self) -> int:
         """Bytes that wait for slow clients."""
@@ -136,7 +136,7 @@ class Connection:
             self.outbox,
             self.edge.format,
             wish.events,
-            self._tell_presence if Event.PRESENCE in wish.events else lambda: None,
+            self._is_live,
         )
         self._hub.join(self._subscriber, wish.since, wish.newest)
 
@@ -235,6 +235,24 @@ class Connection:
         key = self.session.idempotency_key(command.key)
         data = wire.compose(handle, command.message, command.key)
         self._hub.publish(self.session.room, data, key, "websocket").addCallbacks(stored, failed)
+
+    def beat(self) -> None:
+        """Called every `Limits.ping_interval`: show that the connection lives."""
+        subscriber = self._subscriber
+        if subscriber is None or self._reason is not None or not self.outbox.writable():
+            return  # behind a full outbox it would only add to what waits
+        if Event.HEARTBEAT in subscriber.events:
+            beat = wire.heartbeat(self._all.limits.ping_interval)
+            self._hub.reply(subscriber, self.edge.format.event(beat))
+        else:
+            self.edge.beat()
+
+    def _is_live(self) -> None:
+        assert self._subscriber is not None
+        if Event.HEARTBEAT in self._subscriber.events:
+            self.beat()
+        if Event.PRESENCE in self._subscriber.events:
+            self._tell_presence()
 
     def _tell_presence(self) -> None:
         def tell(handles: tuple[str, ...]) -> None:

@@ -64,9 +64,7 @@ class EventStream:
             cast("Any", self._request).channel.abortConnection()
 
     def beat(self) -> None:
-        # Behind a full outbox it would only add to what waits.
-        if self.connection.outbox.writable():
-            self.send(event_stream.COMMENT)
+        self.send(event_stream.COMMENT)
 
     def _over(self, result: Failure | None) -> None:
         self._finished = True

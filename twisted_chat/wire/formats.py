@@ -15,11 +15,12 @@ from twisted_chat.wire.frames import text_frame
 
 
 class Event(Enum):
-    """What a client may ask to be told besides messages (``events=presence,typing,ready``)."""
+    """What a client may ask to be told besides messages (``events=presence,typing,ready,heartbeat``)."""
 
     PRESENCE = "presence"
     TYPING = "typing"
     READY = "ready"
+    HEARTBEAT = "heartbeat"
 
 
 class Format(Protocol):

@@ -175,6 +175,11 @@ def ready(position: Position, handle: str | None, *, writable: bool) -> bytes:
     return _json({"event": "ready", "position": str(position), "handle": handle, "writable": writable})
 
 
+def heartbeat(seconds: float) -> bytes:
+    """The connection lives; so long after this another one follows. Scripts in a browser do not see pings."""
+    return _json({"event": "heartbeat", "seconds": seconds})
+
+
 def reset(position: Position) -> bytes:
     """Something may be missing before `position`."""
     return _json({"event": "reset", "position": str(position)})

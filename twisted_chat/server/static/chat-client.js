@@ -62,6 +62,8 @@ export { ChatError };
 
 const ANSWER_MS = 20_000;
 const TYPING_MS = 3000;
+/** Heartbeats that may be late or lost before the server counts as gone. */
+const SILENCE_FACTOR = 2.5;
 const IDS_KEPT = 2000;
 const LARGEST_PAGE = 200;
 const TOKEN_TROUBLE = new Set(["token_required", "token_expired", "token_invalid"]);
@@ -261,7 +263,7 @@ export class ChatClient extends EventTarget {
         const url = addressed(this.#url, {
             since: this.#position,
             history: this.#position === null && history ? history : null,
-            events: [presence && "presence", typing && "typing", "ready"].filter(Boolean).join(","),
+            events: [presence && "presence", typing && "typing", "ready", "heartbeat"].filter(Boolean).join(","),
             handle: this.#handle,
             token: await this.#token(),
         });
@@ -316,6 +318,8 @@ export class ChatClient extends EventTarget {
             this.#refused(frame.error);
         } else if (frame?.event === "ready") {
             this.#ready(frame);
+        } else if (frame?.event === "heartbeat") {
+            this.#connection.expectWithin(frame.seconds * SILENCE_FACTOR * 1000);
         } else if (frame?.event === "reset") {
             void this.#reset(frame.position);
         } else if (TOLD.has(frame?.event)) {

@@ -48,6 +48,9 @@ export class Connection {
     #generation = 0;
     #failures = 0;
     #liveSince = 0;
+    #heardAt = 0;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    #listening;
     #backoff = new Backoff();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     #timer;
@@ -91,6 +94,16 @@ export class Connection {
         clearTimeout(this.#timer);
         this.#liveSince = Date.now();
         this.#become("online");
+    }
+
+    /** From now on a silence of so many milliseconds means that the other end is gone. @param {number} silence */
+    expectWithin(silence) {
+        clearInterval(this.#listening);
+        this.#listening = setInterval(() => {
+            if (Date.now() - this.#heardAt > silence) {
+                this.lose(NO_ANSWER);
+            }
+        }, silence / 5);
     }
 
     /** @param {unknown} frame */
@@ -143,6 +156,7 @@ export class Connection {
         };
         socket.onmessage = ({ data }) => {
             if (socket === this.#socket && typeof data === "string") {
+                this.#heardAt = Date.now();
                 this.#owner.received(data);
             }
         };
@@ -181,6 +195,7 @@ export class Connection {
         this.#generation += 1;
         this.#liveSince = 0;
         clearTimeout(this.#timer);
+        clearInterval(this.#listening);
         const socket = this.#socket;
         this.#socket = null;
         socket?.close();
