@@ -1,0 +1,142 @@
+"""The life of a connection, whatever its wire: what ends it, and that it ends once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import fail
+
+from twisted_chat.auth import SigningKey, TokenKeys, make_token
+from twisted_chat.core.errors import ChatError, Reason
+
+WALL_CLOCK = 1_795_000_000.0
+
+
+def only(server: Any) -> Any:
+    """The one connection that there is."""
+    (connection,) = server.connections.open
+    return connection
+
+
+def metric(server: Any, name: str, **labels: str) -> float:
+    value: float = server.metrics.registry.get_sample_value(f"twisted_chat_{name}", labels)
+    return value
+
+
+def test_a_connection_is_closed_once(server: Any) -> None:
+    socket = server.connect()
+    connection = only(server)
+    connection.close(ChatError(Reason.TRY_AGAIN, "first"))
+    connection.close(ChatError(Reason.INTERNAL, "second"))
+    connection.refuse(ChatError(Reason.BAD_JSON, "third"))
+    assert socket.heard() == []
+    assert (socket.close_code, socket.close_reason) == (1013, "try_again: first")
+    assert not server.hub.rooms, "it is no member any more"
+    assert server.refusals("bad_json") == 0.0
+
+
+def test_a_connection_ends_once(server: Any) -> None:
+    socket = server.connect()
+    connection = only(server)
+    socket.close()
+    connection.ended("again")
+    assert server.connections.count.total == 0
+    assert metric(server, "disconnects_total", reason="connection_lost") == 1.0
+
+
+def test_why_it_ended_is_why_we_ended_it(server: Any) -> None:
+    socket = server.connect()
+    only(server).close(ChatError(Reason.TOO_SLOW, "too much waits"))
+    socket.close()
+    assert metric(server, "disconnects_total", reason="too_slow") == 1.0
+
+
+def test_all_ends_are_counted_and_told(server: Any) -> None:
+    empty: list[int] = []
+    one, other = server.connect(), server.stream()
+    server.connections.on_empty = lambda: empty.append(1)
+    one.close()
+    assert empty == []
+    other.close()
+    assert empty == [1]
+
+
+def test_names_are_unique_among_nodes(server: Any) -> None:
+    names = {server.connections.name() for _ in range(100)}
+    assert len(names) == 100
+    (node,) = {name.rpartition("-")[0] for name in names}
+    assert len(node) == 16
+
+
+def test_what_waits_for_slow_clients_is_measured(server: Any) -> None:
+    one, other = server.connect(), server.connect()
+    for socket in (one, other):
+        socket.transport.producer.pauseProducing()
+    server.post({"handle": "ann", "message": "hi"})
+    server.clock.advance(0)
+    assert server.connections.backlog() > 2 * len("hi")
+    for socket in (one, other):
+        socket.transport.producer.resumeProducing()
+    assert server.connections.backlog() == 0
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    (tmp_path / "key").write_text(secrets.token_hex(32))
+    (tmp_path / "key").chmod(0o600)
+    return tmp_path / "key"
+
+
+def test_who_leaves_before_its_token_expires_leaves_nothing_behind(make_server: Callable[..., Any], key: Path) -> None:
+    server = make_server(tokens=TokenKeys.from_file(key))
+    token = make_token(SigningKey.from_file(key), "u1", now=WALL_CLOCK, expires_in=60)
+    before = len(server.clock.getDelayedCalls())
+    socket = server.connect(f"/chat/lobby?token={token}")
+    socket.close()
+    server.clock.advance(0)
+    assert len(server.clock.getDelayedCalls()) == before
+
+
+@pytest.mark.parametrize("transport", ["socket", "stream"])
+def test_a_token_that_expired_meanwhile_ends_it_at_once(
+    make_server: Callable[..., Any], key: Path, transport: str
+) -> None:
+    server = make_server(tokens=TokenKeys.from_file(key))
+    token = make_token(SigningKey.from_file(key), "u1", now=WALL_CLOCK, expires_in=60)
+    path = f"/chat/lobby?token={token}"
+    client = server.connect(path) if transport == "socket" else server.stream(path)
+    server.clock.advance(59)
+    assert server.connections.open
+    server.clock.advance(2)
+    assert b"token_expired" in client.received()
+    client.close()
+    assert metric(server, "disconnects_total", reason="token_expired") == 1.0
+
+
+# Mistakes of ours
+
+
+def test_a_failure_to_publish_is_told_and_logged(
+    server: Any, monkeypatch: pytest.MonkeyPatch, logged_failures: Any
+) -> None:
+    socket = server.connect()
+    monkeypatch.setattr(server.relay, "publish", lambda *_: fail(ZeroDivisionError("of ours")))
+    socket.say({"handle": "ann", "message": "hi", "key": "k1"})
+    (told,) = socket.heard()
+    assert told["error"] == {"code": "internal", "message": "the server failed on this message", "key": "k1"}
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert server.connections.open, "and the connection lives"
+
+
+def test_a_failure_to_tell_who_is_there(server: Any, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
+    monkeypatch.setattr(server.relay, "present", lambda *_: fail(ZeroDivisionError("of ours")))
+    server.connect("/chat/lobby?events=presence")
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    monkeypatch.setattr(server.relay, "present", lambda *_: fail(ChatError(Reason.TRY_AGAIN, "busy")))
+    socket = server.connect("/chat/lobby?events=presence")
+    assert socket.heard() == []
+    assert len(server.connections.open) == 2

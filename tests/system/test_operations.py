@@ -1,0 +1,97 @@
+"""What operators see: health, metrics and logs, and what they never see: tokens and what people wrote."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection
+
+from twisted_chat.auth import SigningKey, make_token
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Server
+
+StartServer = Callable[..., "Server"]
+Eventually = Callable[..., Any]
+
+PATIENCE = 30.0
+
+
+def test_health_and_metrics_are_on_a_port_of_their_own(twistd: StartServer, port: int) -> None:
+    server = twistd("--admin-port", f"tcp:{port}:interface=127.0.0.1")
+    server.post("hi")
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as admin, server.socket():
+        assert admin.get("/healthz").text == "ok\n"
+        assert admin.get("/readyz").json() == {"ready": True, "obstacles": []}
+        metrics = admin.get("/metrics").text
+        assert 'twisted_chat_publications_total{source="http"} 1.0' in metrics
+        assert 'twisted_chat_connections{transport="websocket"} 1.0' in metrics
+        assert "process_resident_memory_bytes" in metrics
+        assert admin.get("/chat/lobby").status_code == 404
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert server.get(path).status_code == 404
+
+
+def pester(room: ClientConnection, text: str) -> NoReturn:
+    """Says it until the server has had enough."""
+    for _ in range(200):
+        room.send(text)
+    while True:
+        room.recv(PATIENCE)
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_logs_have_no_secrets(twistd: StartServer, tmp_path: Path, log_format: str) -> None:
+    key = tmp_path / "token-key"
+    key.write_text(secrets.token_hex(32))
+    key.chmod(0o600)
+    api_key = secrets.token_urlsafe(32)
+    (tmp_path / "api-keys").write_text(api_key)
+    (tmp_path / "api-keys").chmod(0o600)
+    server = twistd(
+        "--log-format", log_format, "--token-key-file", key, "--api-key-file", "api-keys", "--allow-origin", "null"
+    )
+    now = time.time()
+    good = make_token(SigningKey.from_file(key), "user-1", handle="ann", now=now, expires_in=600)
+    expired = make_token(SigningKey.from_file(key), "user-2", handle="bob", now=now - 900, expires_in=60)
+    forged = good[:-8] + "AAAAAAAA"
+    canary = "yellow-canary"
+
+    for token in (good, expired, forged):
+        server.post(canary, headers={"authorization": f"Bearer {token}"}, key=canary)
+        server.get(f"/chat/lobby?token={token}")
+        server.get(f"/nowhere/{canary}?token={token}")
+        try:
+            with server.socket(f"lobby?token={token}&history=5") as room:
+                room.send(json.dumps({"handle": canary, "message": canary}))
+                room.send(canary)
+                room.send(canary.encode())
+                assert canary in str(room.recv(PATIENCE))
+        except InvalidStatus:
+            assert token != good
+    server.post(canary, headers={"x-api-key": api_key})
+    server.post(canary, headers={"x-api-key": api_key[:-1] + "?"})
+    with server.socket(f"lobby?token={good}") as room, pytest.raises(ConnectionClosed):
+        pester(room, canary)
+    server.signal(signal.SIGHUP)
+    server.logged("reloaded")
+    server.terminate()
+
+    log = server.log
+    for secret in (good, expired, forged, api_key, key.read_text(), canary):
+        assert secret not in log
+    assert "user-1" in log if log_format == "json" else "websocket in 'lobby' from 127.0.0.1 ended" in log
+    assert "Traceback" not in log
+    if log_format == "json":
+        entries = [json.loads(line) for line in log.splitlines()]
+        assert all(entry.keys() >= {"time", "level", "system", "message"} for entry in entries)
+        assert any(entry["message"].startswith("websocket in 'lobby' from 127.0.0.1 ended") for entry in entries)
