@@ -28,7 +28,7 @@ from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
-from twisted_chat.server.http_switch import ChatSite
+from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
 from twisted_chat.server.websocket import RoomSocketFactory

@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 from twisted_chat.config import SETTINGS, default
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
-from twisted_chat.server import http_limits, websocket_upgrade
+from twisted_chat.server.http import limits as http_limits
+from twisted_chat.server.http import upgrade as websocket_upgrade
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"

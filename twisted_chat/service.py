@@ -35,15 +35,15 @@ from twisted_chat.relay.url import open_relay
 from twisted_chat.server import static_files
 from twisted_chat.server.admin import Readiness, admin_resource
 from twisted_chat.server.admission import Admission
-from twisted_chat.server.certificates import CertificateDirectory, CertificateError, default_directory
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.draining import GRACE, drain
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
-from twisted_chat.server.http_limits import HttpLimits
-from twisted_chat.server.http_switch import ChatSite
+from twisted_chat.server.http.limits import HttpLimits
+from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
-from twisted_chat.server.self_signed import development_names, make_self_signed
 from twisted_chat.server.site import site_resource
+from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError, default_directory
+from twisted_chat.server.tls.self_signed import development_names, make_self_signed
 from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.systemd import Notifier, Watchdog
 

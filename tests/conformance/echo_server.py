@@ -30,12 +30,12 @@ from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
-from twisted_chat.server.certificates import CertificateDirectory
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.endpoints import parse_endpoint
-from twisted_chat.server.http_switch import ChatSite
+from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
-from twisted_chat.server.self_signed import make_self_signed
+from twisted_chat.server.tls.certificates import CertificateDirectory
+from twisted_chat.server.tls.self_signed import make_self_signed
 from twisted_chat.server.websocket import RoomSocket, RoomSocketFactory
 from twisted_chat.wire.frames import text_frame
 from twisted_chat.wire.query import Wish

@@ -24,7 +24,7 @@ from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
 from twisted_chat.relay.sqlite import SqliteRelay
-from twisted_chat.relay.sqlite_thread import IRelayReactor
+from twisted_chat.relay.sqlite.thread import IRelayReactor
 
 if TYPE_CHECKING:
     from tests.relay.redis_server import Make, RedisServer

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Publication, Published, Since
 from twisted_chat.relay.interface import HistoryLimits, RelayError
-from twisted_chat.relay.sqlite_thread import IRelayReactor
+from twisted_chat.relay.sqlite.thread import IRelayReactor
 
 if TYPE_CHECKING:
     from tests.relay.conftest import Backend, Events, Start

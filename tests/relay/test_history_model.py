@@ -28,7 +28,7 @@ from twisted_chat.core.publication import (
 )
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
 from twisted_chat.relay.memory import SWEEP_SECONDS, MemoryRelay
-from twisted_chat.relay.sqlite_database import ChatDatabase, Draft
+from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 
 T = TypeVar("T")
 

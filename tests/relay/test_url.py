@@ -15,7 +15,7 @@ import pytest_twisted
 from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sqlite import SqliteRelay
-from twisted_chat.relay.sqlite_thread import IRelayReactor
+from twisted_chat.relay.sqlite.thread import IRelayReactor
 from twisted_chat.relay.url import open_relay
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from twisted_chat.server import endpoints
-from twisted_chat.server.certificates import CertificateDirectory
 from twisted_chat.server.endpoints import ChatEndpoint, parse_endpoint
-from twisted_chat.server.self_signed import FILE_NAME, development_names, make_self_signed
+from twisted_chat.server.tls.certificates import CertificateDirectory
+from twisted_chat.server.tls.self_signed import FILE_NAME, development_names, make_self_signed
 
 needs_unix_sockets = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 needs_passed_sockets = pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
@@ -224,7 +224,7 @@ if sys.argv[2]:
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
-from twisted_chat.server.certificates import CertificateDirectory
+from twisted_chat.server.tls.certificates import CertificateDirectory
 from twisted_chat.server.endpoints import parse_endpoint
 
 class Echo(Protocol):

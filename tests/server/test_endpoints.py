@@ -24,10 +24,10 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from twisted_chat.server import endpoints
-from twisted_chat.server.certificates import CertificateDirectory, CertificateError
 from twisted_chat.server.descriptions import BACKLOG
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
-from twisted_chat.server.self_signed import FILE_NAME, development_names, make_self_signed
+from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError
+from twisted_chat.server.tls.self_signed import FILE_NAME, development_names, make_self_signed
 
 needs_passed_sockets = pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from twisted_chat.config import Config
-from twisted_chat.relay.sqlite_file import APPLICATION
+from twisted_chat.relay.sqlite.file import APPLICATION
 
 if TYPE_CHECKING:
     from tests.system.conftest import Authority, Server

@@ -11,9 +11,9 @@ from typing import Final
 from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sqlite import SqliteRelay
-from twisted_chat.relay.sqlite_database import MAX_BYTES
-from twisted_chat.relay.sqlite_file import check_place
-from twisted_chat.relay.sqlite_thread import IRelayReactor
+from twisted_chat.relay.sqlite.database import MAX_BYTES
+from twisted_chat.relay.sqlite.file import check_place
+from twisted_chat.relay.sqlite.thread import IRelayReactor
 
 _FORMS: Final = "memory:, sqlite: or sqlite:PATH"
 _REDIS: Final = re.compile(r"(?:redis|rediss|redis\+unix|redis\+sentinel):")

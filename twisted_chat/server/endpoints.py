@@ -52,9 +52,9 @@ from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from twisted_chat.server.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.descriptions import CLEAR, Argument, Description, EndpointError, for_twisted, is_number
-from twisted_chat.server.pem import PemError, PemFile, pair_up, read_pem
+from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
+from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
 
 __all__ = ["ChatEndpoint", "EndpointError", "TLSServerEndpoint", "parse_endpoint"]
 

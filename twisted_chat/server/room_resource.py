@@ -19,10 +19,10 @@ from twisted_chat.core.publication import History, Newest, Proof, Published, Que
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
+from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.json_response import answer, refuse
 from twisted_chat.server.static_files import StaticFile
 from twisted_chat.server.websocket import RoomSocketFactory
-from twisted_chat.server.websocket_upgrade import is_websocket_request, upgrade
 from twisted_chat.wire import query, room
 from twisted_chat.wire.accept import preferred
 

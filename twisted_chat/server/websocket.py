@@ -15,7 +15,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
 from twisted_chat.metrics import Transport
 from twisted_chat.server.connection import Connection, Connections
-from twisted_chat.server.http_limits import SERVER
+from twisted_chat.server.http.limits import SERVER
 from twisted_chat.wire.formats import TEXT_FRAMES, Format
 from twisted_chat.wire.query import Wish
 

@@ -26,8 +26,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, LogLevel, capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
-from twisted_chat.server import certificates
-from twisted_chat.server.certificates import CertificateDirectory
+from twisted_chat.server.tls import certificates
+from twisted_chat.server.tls.certificates import CertificateDirectory
 
 START = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)

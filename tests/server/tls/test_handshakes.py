@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from twisted_chat.server.certificates import CertificateDirectory
+from twisted_chat.server.tls.certificates import CertificateDirectory
 
 DAY = timedelta(days=1)
 

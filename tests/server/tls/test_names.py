@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface.verify import verifyObject
 
-from twisted_chat.server import certificates
-from twisted_chat.server.certificates import default_directory
+from twisted_chat.server.tls import certificates
+from twisted_chat.server.tls.certificates import default_directory
 
 DAY = timedelta(days=1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent, LogLevel
 
-from twisted_chat.server import certificates
+from twisted_chat.server.tls import certificates
 
 DAY = timedelta(days=1)
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from twisted_chat.server.certificates import CertificateError
+from twisted_chat.server.tls.certificates import CertificateError
 
 DAY = timedelta(days=1)
 

@@ -1,0 +1,237 @@
+"""What a request on HTTP/2 may be, and how long things may take."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from h2 import events
+from h2.errors import ErrorCodes
+from hyperframe.frame import (
+    HeadersFrame,
+)
+
+if TYPE_CHECKING:
+    from tests.server.http.http2.conftest import Echo, Later, Serve
+
+
+def test_body_over_the_limit_by_its_length(serve: Serve, echo: Echo) -> None:
+    site = serve(echo, body_bytes=100)
+    client = site.client()
+    stream = client.request("POST", "/", ("content-length", "101"), body=b"x" * 101)
+    assert client.head(stream)[b":status"] == b"413"
+    assert client.error(stream) == "body_too_large"
+    assert client.ended(stream)
+    assert site.refused == ["body_too_large"]
+    assert json.loads(client.body(client.request("POST", "/", body=b"x" * 100)))["body"] == "x" * 100
+
+
+def test_body_over_the_limit_that_did_not_say_so(serve: Serve, echo: Echo) -> None:
+    site = serve(echo, body_bytes=100)
+    client = site.client()
+    stream = client.h2.get_next_available_stream_id()
+    head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "chat.test")]
+    client.h2.send_headers(stream, head)
+    client.send(stream, b"x" * 60)
+    assert client.events[-1].__class__ is not events.ResponseReceived
+    client.send(stream, b"x" * 60)
+    assert client.head(stream)[b":status"] == b"413"
+    assert client.error(stream) == "body_too_large"
+    # A client that reads the answer only after its upload is not cut off.
+    for _ in range(20):
+        client.send(stream, b"x" * 10_000)
+    client.send(stream, b"", end=True)
+    assert client.reset_code(stream) is None
+    assert site.refused == ["body_too_large"]
+
+
+def test_refused_client_that_does_not_end_its_half_is_reset(serve: Serve, echo: Echo) -> None:
+    client = serve(echo, body_bytes=100).client()
+    stream = client.h2.get_next_available_stream_id()
+    head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "chat.test")]
+    client.h2.send_headers(stream, [*head, ("content-length", "1000")])
+    client.exchange()
+    assert client.ended(stream)
+    client.clock.advance(4.9)
+    client.exchange()
+    assert client.reset_code(stream) is None
+    client.clock.advance(0.2)
+    client.exchange()
+    assert client.reset_code(stream) == ErrorCodes.NO_ERROR
+
+
+def test_head_over_the_limit(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    large = client.request("GET", "/", ("x", "y" * 20_000))
+    many = client.request("GET", "/", *[(f"x{number}", "y") for number in range(101)])
+    assert client.head(large)[b":status"] == client.head(many)[b":status"] == b"431"
+    assert client.error(large) == client.error(many) == "header_too_large"
+    assert client.ended(large)
+    assert client.ended(many)
+    assert site.refused == ["header_too_large"] * 2
+    assert client.goaway_code() is None
+
+
+def test_head_far_over_the_limit_ends_the_connection(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    client.request("GET", "/", ("x", "y" * 70_000))
+    assert client.goaway_code() == ErrorCodes.ENHANCE_YOUR_CALM
+    assert client.transport.disconnecting
+    assert site.refused == ["h2_abuse"]
+
+
+def test_malformed_request_gets_400(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    stream = client.request("GET", "no-slash")
+    assert client.head(stream)[b":status"] == b"400"
+    assert client.error(stream) == "malformed"
+    assert site.refused == ["malformed"]
+
+
+def test_refusal_of_head_has_no_body(serve: Serve, echo: Echo) -> None:
+    client = serve(echo).client()
+    stream = client.request("HEAD", "no-slash")
+    assert client.head(stream)[b":status"] == b"400"
+    assert client.body(stream) == b""
+    assert client.ended(stream)
+
+
+def test_conflicting_lengths_end_the_connection(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    client.request("POST", "/", ("content-length", "2"), ("content-length", "3"), body=b"hi")
+    assert client.goaway_code() == ErrorCodes.PROTOCOL_ERROR
+    assert site.refused == ["malformed"]
+
+
+def test_more_streams_than_allowed_end_the_connection(serve: Serve, later: Later) -> None:
+    site = serve(later, streams=3)
+    client = site.client()
+    for _ in range(3):
+        client.request("GET", "/")
+    # h2's client would not send it.
+    headers = HeadersFrame(7, client.h2.encoder.encode([(":method", "GET"), (":path", "/")]))
+    headers.flags |= {"END_HEADERS", "END_STREAM"}
+    client.switch.dataReceived(headers.serialize())
+    client.exchange()
+    assert client.goaway_code() is not None
+    assert site.refused == ["h2_abuse"]
+    assert len(later.ends) == 3
+
+
+# Deadlines
+
+
+def test_idle_connection_is_closed(serve: Serve, echo: Echo) -> None:
+    site = serve(echo, idle_timeout=60, ping_interval=30)
+    client = site.client()
+    client.clock.advance(30)
+    client.request("GET", "/")
+    client.clock.pump([30, 30])
+    client.exchange()
+    assert client.goaway_code() == ErrorCodes.NO_ERROR
+    assert client.transport.disconnecting
+    assert site.refused == []
+    client.clock.advance(5)
+    assert client.transport.disconnected
+
+
+def test_pings_of_a_client_do_not_keep_an_idle_connection(serve: Serve, echo: Echo) -> None:
+    client = serve(echo, idle_timeout=60, ping_interval=30).client()
+    for _ in range(8):
+        client.clock.advance(10)
+        client.h2.ping(b"12345678")
+        client.exchange()
+        if client.goaway_code() is not None:
+            break
+    assert client.goaway_code() == ErrorCodes.NO_ERROR
+
+
+def test_client_without_settings_is_closed(serve: Serve, echo: Echo) -> None:
+    site = serve(echo, handshake_timeout=10)
+    client = site.client()
+    late = type(client)(site.site, site.clock)
+    site.clients.append(late)
+    late.switch.dataReceived(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    site.clock.advance(9.9)
+    assert not late.transport.disconnecting
+    site.clock.advance(0.2)
+    assert late.transport.disconnecting
+    assert site.refused == ["handshake_timeout"]
+    assert not client.transport.disconnecting
+
+
+def test_silent_stream_lives_as_long_as_the_client_answers_pings(serve: Serve, later: Later) -> None:
+    site = serve(later, idle_timeout=60, ping_interval=30)
+    client = site.client()
+    stream = client.request("GET", "/")
+    later.requests[0].write(b": hello\n\n")
+    for _ in range(100):
+        client.clock.advance(30)
+        client.exchange()
+    pings = client.of(events.PingReceived)
+    assert 40 <= len(pings) <= 60
+    later.requests[0].write(b"data: still here\n\n")
+    client.exchange()
+    assert client.body(stream).endswith(b"data: still here\n\n")
+    assert site.refused == []
+
+
+def test_dead_client_is_cut_off(serve: Serve, later: Later) -> None:
+    site = serve(later, idle_timeout=60, ping_interval=30)
+    client = site.client()
+    client.request("GET", "/")
+    client.clock.pump([30] * 3)
+    assert client.transport.disconnected
+    assert site.refused == ["ping_timeout"]
+    client.lose()
+    assert len(later.ends) == 1
+
+
+def test_body_that_does_not_come_is_refused(serve: Serve, echo: Echo) -> None:
+    site = serve(echo, idle_timeout=60, ping_interval=30)
+    client = site.client()
+    stream = client.h2.get_next_available_stream_id()
+    head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "chat.test")]
+    client.h2.send_headers(stream, head)
+    for _ in range(6):
+        client.send(stream, b"x")
+        client.clock.advance(10)
+    client.exchange()
+    assert client.head(stream)[b":status"] == b"408"
+    assert client.error(stream) == "body_timeout"
+    assert site.refused == ["body_timeout"]
+
+
+def test_answer_that_is_not_taken_is_reset(serve: Serve, later: Later) -> None:
+    site = serve(later, idle_timeout=60, ping_interval=30)
+    client = site.client(window=10)
+    stream = client.request("GET", "/")
+    later.requests[0].write(b"x" * 100)
+    later.requests[0].finish()
+    client.exchange()
+    for _ in range(3):
+        client.clock.advance(30)
+        client.exchange()
+    assert client.body(stream) == b"x" * 10
+    assert client.reset_code(stream) == ErrorCodes.CANCEL
+    assert site.refused == ["stalled"]
+
+
+def test_slow_client_that_makes_progress_is_not_reset(serve: Serve, later: Later) -> None:
+    site = serve(later, idle_timeout=60, ping_interval=30)
+    client = site.client(window=10)
+    stream = client.request("GET", "/")
+    later.requests[0].write(b"x" * 100)
+    later.requests[0].finish()
+    client.exchange()
+    for _ in range(9):
+        client.clock.advance(45)
+        client.h2.increment_flow_control_window(10, stream)
+        client.exchange()
+    assert client.body(stream) == b"x" * 100
+    assert client.ended(stream)
+    assert site.refused == []

@@ -1,0 +1,448 @@
+"""HTTP/1.1 as this server speaks it: bounded in bytes and in time, and with a word for whoever is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from twisted_chat.server.http.limits import HttpLimits
+from twisted_chat.server.http.switch import ChatSite
+
+if TYPE_CHECKING:
+    from tests.conftest import LoggedFailures
+
+GET = b"GET / HTTP/1.1\r\nHost: chat.test\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: chat.test\r\n"
+
+
+class Tree(Resource):
+    """Answers with what it was asked, but keeps requests for ``/later`` and fails on ``/broken``."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[Request] = []
+        self.ends: list[Any] = []
+
+    def render(self, request: Request) -> bytes | int:
+        if request.path == b"/broken":
+            raise ZeroDivisionError
+        if request.path == b"/half":
+            request.write(b"half")
+            raise ZeroDivisionError
+        if request.path == b"/later":
+            self.requests.append(request)
+            request.notifyFinish().addBoth(self.ends.append)
+            return NOT_DONE_YET
+        assert request.content is not None
+        asked = {
+            "uri": request.uri.decode(),
+            "host": request.getHeader("host"),
+            "body": request.content.read().decode(),
+        }
+        return json.dumps(asked).encode()
+
+
+class Connection:
+    """The client's view of one connection."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.clock = Clock()
+        self.tree = Tree()
+        self.refused: list[str] = []
+        self.site = ChatSite(self.tree, reactor=self.clock, limits=HttpLimits(**limits), on_refused=self.refused.append)
+        self.transport = StringTransport(lenient=True)
+        self.switch = self.site.buildProtocol(None)
+        self.switch.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> bytes:
+        """What is answered at once."""
+        self.transport.clear()
+        self.switch.dataReceived(data)
+        return bytes(self.transport.value())
+
+    def answers(self, data: bytes) -> list[dict[str, Any]]:
+        """The bodies of the answers to `data`, which are JSON."""
+        answered = self.send(data)
+        return [json.loads(part.split(b"\r\n\r\n")[1]) for part in answered.split(b"HTTP/1.1 ")[1:]]
+
+    def lose(self) -> None:
+        if self.switch in self.site.connections:
+            self.switch.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def connect() -> Iterator[Any]:
+    """``connect(**limits)``: a connection that is lost at the end of the test, and must leave no call behind."""
+    connections: list[Connection] = []
+
+    def connect(**limits: Any) -> Connection:
+        connections.append(Connection(**limits))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.lose()
+        assert connection.clock.getDelayedCalls() == []
+
+
+def refusal(answer: bytes) -> tuple[int, str]:
+    """Status and code of a refusal, whose form is checked."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    fields = dict(line.split(b": ", 1) for line in lines)
+    assert fields[b"connection"] == b"close"
+    assert fields[b"server"] == b"twisted_chat"
+    assert fields[b"content-type"] == b"application/json"
+    assert int(fields[b"content-length"]) == len(body)
+    assert body.endswith(b"}\n")
+    assert body.count(b"\n") == 1
+    said = json.loads(body)["error"]
+    assert said["message"]
+    return int(status.split()[1]), said["code"]
+
+
+# Requests
+
+
+def test_get(connect: Any) -> None:
+    answer = connect().send(GET)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Server: twisted_chat\r\n" in answer
+    assert b"TwistedWeb" not in answer
+
+
+def test_requests_one_after_another_and_pipelined(connect: Any) -> None:
+    connection = connect()
+    for _ in range(3):
+        assert len(connection.answers(GET)) == 1
+    assert len(connection.answers(GET * 5)) == 5
+    assert not connection.transport.disconnecting
+
+
+def test_post(connect: Any) -> None:
+    connection = connect()
+    (fixed,) = connection.answers(POST + b"Content-Length: 5\r\n\r\nhello")
+    (chunked,) = connection.answers(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n")
+    assert fixed["body"] == chunked["body"] == "hello"
+
+
+def test_expect_continue(connect: Any) -> None:
+    connection = connect()
+    expecting = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    assert connection.send(expecting % 2) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert b"200 OK" in connection.send(b"hi")
+    assert refusal(connection.send(expecting % 65_537)) == (413, "body_too_large")
+
+
+def test_old_client(connect: Any) -> None:
+    connection = connect()
+    assert b" 200 OK\r\n" in connection.send(b"GET / HTTP/1.0\r\n\r\n")
+    assert connection.transport.disconnecting
+
+
+def test_target_with_a_host_in_it(connect: Any) -> None:
+    connection = connect()
+    head = b"GET %s HTTP/1.1\r\nHost: other.test\r\n\r\n"
+    assert connection.answers(head % b"http://chat.test:81/a?b")[0] | {"body": ""} == {
+        "uri": "/a?b",
+        "host": "chat.test:81",
+        "body": "",
+    }
+    assert connection.answers(head % b"HTTPS://chat.test")[0]["uri"] == "/"
+    assert connection.answers(head % b"http://chat.test?b")[0]["uri"] == "/?b"
+
+
+def test_failing_resource_answers_500_and_the_connection_lives(connect: Any, logged_failures: LoggedFailures) -> None:
+    connection = connect()
+    (said,) = connection.answers(GET.replace(b"/ ", b"/broken ", 1))
+    assert said["error"]["code"] == "internal"
+    assert len(connection.answers(GET)) == 1
+    connection.send(GET.replace(b"/ ", b"/half ", 1))
+    assert connection.transport.disconnected
+    assert len(logged_failures.flush(ZeroDivisionError)) == 2
+
+
+def test_failure_after_the_client_left_is_only_logged(connect: Any, logged_failures: LoggedFailures) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    (request,) = connection.tree.requests
+    connection.lose()
+    request.processingFailed(Failure(ZeroDivisionError()))
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+# Long answers
+
+
+def test_event_stream_lives_and_ends(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    (request,) = connection.tree.requests
+    for _ in range(50):
+        connection.clock.advance(60)
+        connection.transport.clear()
+        request.write(b"data: 1\n\n")
+        assert b"data: 1\n\n" in connection.transport.value()
+    request.finish()
+    assert connection.tree.ends == [None]
+    assert not connection.transport.disconnecting
+    assert len(connection.answers(GET)) == 1
+
+
+def test_client_that_leaves_ends_the_request(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    connection.lose()
+    (end,) = connection.tree.ends
+    assert end.check(ConnectionDone)
+
+
+class Writer:
+    """A producer that says what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        self.calls.append("stop")
+
+
+def test_full_transport_pauses_the_writer_for_as_long_as_it_bears(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    (request,) = connection.tree.requests
+    writer = Writer()
+    connection.transport.producer.pauseProducing()
+    request.registerProducer(writer, True)
+    connection.transport.producer.pauseProducing()
+    connection.clock.advance(1_000)
+    assert not connection.transport.disconnected
+    connection.transport.producer.resumeProducing()
+    assert writer.calls == ["pause", "resume"]
+    request.unregisterProducer()
+    request.finish()
+    assert len(connection.answers(GET)) == 1
+
+
+def test_answer_that_is_not_taken_is_cut_off(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    connection.tree.requests[0].write(b"x" * 100_000)
+    for _ in range(3):
+        connection.transport.producer.pauseProducing()
+        connection.clock.advance(59)
+        connection.transport.producer.resumeProducing()
+        connection.clock.advance(59)
+    assert connection.refused == []
+    connection.transport.producer.pauseProducing()
+    connection.clock.advance(60)
+    assert connection.transport.disconnected
+    assert connection.refused == ["stalled"]
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"GET /" + b"x" * 8_192 + b" HTTP/1.1\r\n", (414, "target_too_long")),
+        (b"GET /" + b"x" * 20_000, (414, "target_too_long")),
+        (GET[:-2] + b"x: " + b"y" * 16_384 + b"\r\n", (431, "header_too_large")),
+        (GET[:-2] + b"x: " + b"y" * 20_000, (431, "header_too_large")),
+        (GET[:-2] + b"x: y\r\n" * 101 + b"\r\n", (431, "header_too_large")),
+        (GET[:-2] + b"x: y\r\n" + b" folded\r\n" * 2_000 + b"\r\n", (431, "header_too_large")),
+        (POST + b"Content-Length: 65537\r\n\r\n", (413, "body_too_large")),
+        (POST + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", (413, "body_too_large")),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n10001\r\n" + b"x" * 65_537, (413, "body_too_large")),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 65_537, (413, "body_too_large")),
+    ],
+)
+def test_too_much(connect: Any, sent: bytes, expected: tuple[int, str]) -> None:
+    connection = connect()
+    assert refusal(connection.send(sent)) == expected
+    assert connection.transport.disconnecting
+    assert connection.refused == [expected[1]]
+    # Whatever follows is not looked at.
+    assert connection.send(b"x" * 100_000 + GET) == b""
+    assert connection.refused == [expected[1]]
+    connection.clock.advance(5)
+    assert connection.transport.disconnected
+
+
+def test_just_as_much_as_allowed(connect: Any) -> None:
+    connection = connect()
+    line = b"GET /" + b"x" * (8_192 - 14) + b" HTTP/1.1\r\n"
+    assert len(connection.answers(line + b"Host: a\r\n\r\n")) == 1
+    fields = b"Host: a\r\nx: " + b"y" * (16_384 - 14) + b"\r\n\r\n"
+    assert len(connection.answers(b"GET / HTTP/1.1\r\n" + fields)) == 1
+    assert len(connection.answers(GET[:-2] + b"x: y\r\n" * 99 + b"\r\n")) == 1
+    whole = POST + b"Transfer-Encoding: chunked\r\n\r\n10000\r\n" + b"x" * 65_536 + b"\r\n0\r\n\r\n"
+    (answer,) = connection.answers(whole)
+    assert len(answer["body"]) == 65_536
+    assert connection.refused == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n",
+        b"GET  / HTTP/1.1\r\n",
+        b"GET / HTTP/2.0\r\n",
+        b"G@T / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n folded: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nx: \0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 1, 1\r\n\r\nx",
+        # What two servers in a row could read as different requests.
+        POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+        POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx",
+        POST + b"Transfer-Encoding: identity\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_malformed(connect: Any, sent: bytes) -> None:
+    connection = connect()
+    assert refusal(connection.send(sent + GET)) == (400, "malformed")
+    assert connection.transport.disconnecting
+    assert connection.refused == ["malformed"]
+
+
+def test_refusal_after_good_requests(connect: Any) -> None:
+    connection = connect()
+    answered = connection.send(GET + b"nonsense\r\n" + GET)
+    assert answered.count(b"HTTP/1.1 200 OK") == 1
+    assert answered.count(b"HTTP/1.1 400 Bad Request") == 1
+
+
+# Deadlines
+
+
+def test_head_must_arrive_in_time_however_it_trickles(connect: Any) -> None:
+    connection = connect()
+    for byte in GET[:-1]:
+        connection.send(bytes([byte]))
+        connection.clock.advance(0.2)
+    connection.transport.clear()
+    connection.clock.advance(10 - 0.2 * (len(GET) - 1))
+    assert refusal(connection.transport.value()) == (408, "handshake_timeout")
+    assert connection.refused == ["handshake_timeout"]
+
+
+def test_later_heads_have_as_long_from_their_first_line(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET)
+    connection.clock.advance(50)
+    connection.send(GET[:-2])
+    connection.clock.advance(9.9)
+    assert not connection.transport.disconnecting
+    connection.transport.clear()
+    connection.clock.advance(0.2)
+    assert refusal(connection.transport.value()) == (408, "handshake_timeout")
+
+
+def test_body_must_arrive_in_time_however_it_trickles(connect: Any) -> None:
+    connection = connect()
+    connection.send(POST + b"Content-Length: 1000\r\n\r\n")
+    for _ in range(59):
+        connection.clock.advance(1)
+        assert connection.send(b"x") == b""
+    connection.transport.clear()
+    connection.clock.advance(1)
+    assert refusal(connection.transport.value()) == (408, "body_timeout")
+    assert connection.refused == ["body_timeout"]
+
+
+def test_idle_connection_is_closed_without_a_word(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET)
+    connection.clock.advance(30)
+    connection.send(GET)
+    connection.transport.clear()
+    connection.clock.advance(59.9)
+    # Part of a line is no request.
+    connection.send(b"GET /")
+    assert not connection.transport.disconnecting
+    connection.clock.advance(0.2)
+    assert connection.transport.disconnecting
+    assert connection.transport.value() == b""
+    assert connection.refused == []
+
+
+def test_client_that_does_not_take_its_last_answer_is_cut_off(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET[:-2] + b"Connection: close\r\n\r\n")
+    assert connection.transport.disconnecting
+    connection.clock.advance(59)
+    assert not connection.transport.disconnected
+    connection.clock.advance(1)
+    assert connection.transport.disconnected
+
+
+# Shutdown
+
+
+def test_shutdown_closes_an_idle_connection(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET)
+    connection.site.shutdown()
+    assert connection.transport.disconnecting
+
+
+def test_shutdown_waits_for_the_answer_under_way(connect: Any) -> None:
+    connection = connect()
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    finished = connection.site.shutdown()
+    assert not connection.transport.disconnecting
+    (request,) = connection.tree.requests
+    request.finish()
+    assert b"Connection: close\r\n" in connection.transport.value()
+    assert connection.transport.disconnecting
+    connection.lose()
+    assert finished.called
+
+
+@pytest.mark.parametrize("cut", [3, 20, len(POST) + 5, len(POST) + 22])
+def test_shutdown_takes_the_rest_of_a_request(connect: Any, cut: int) -> None:
+    whole = POST + b"Content-Length: 5\r\n\r\nhello"
+    connection = connect()
+    connection.send(whole[:cut])
+    connection.site.shutdown()
+    answer = connection.send(whole[cut:])
+    assert b" 200 OK\r\n" in answer
+    assert b"Connection: close\r\n" in answer
+    assert connection.transport.disconnecting

@@ -1,0 +1,232 @@
+"""Publications in an SQLite database: plain calls that block, all of them from the thread that opened it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.publication import History, Position, Publication, Published, Question
+from twisted_chat.relay.answer import answer
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
+from twisted_chat.relay.position import beginning, following, horizon, microseconds
+from twisted_chat.relay.sqlite.file import Transaction, open_file
+from twisted_chat.relay.sqlite.rows import Row, insert, select
+from twisted_chat.relay.sqlite.sweep import Sweep
+
+MAX_BYTES: Final = 1 << 30
+ROOMS_REMEMBERED: Final = 50_000
+"""Rooms whose position is at hand. That of a room without any publication is nowhere else: when so many others were
+used after it, it has a new epoch, and who was there is told that its position is lost."""
+TRIM_EVERY: Final = 32
+"""Publications of a room between two deletions of what its count no longer allows."""
+TRIM_ROWS: Final = 1_000
+"""Rows of a room that one batch deletes at most; a sweep deletes the rest, so that no batch takes long."""
+SPARE_BYTES: Final = 32_768
+"""What must still fit for the database to be called ready."""
+
+
+class Draft(NamedTuple):
+    """Something to be published."""
+
+    room: str
+    data: bytes
+    key: str | None = None
+
+
+class ChatDatabase:
+    """Rooms, publications and idempotency keys in one file.
+
+    `now` is the time in seconds (Unix). Calls raise `ChatError`: `STORAGE_FULL` when there is no space, `TRY_AGAIN` for
+    any other trouble with the disk; its ``__cause__`` is what SQLite said. Nothing is changed then.
+    """
+
+    def __init__(self, path: Path, history: HistoryLimits, max_bytes: int = MAX_BYTES) -> None:
+        """Open the file or make it. Raises `RelayError`, see `open_file`."""
+        self._connection = open_file(path, max_bytes)
+        self._history = history
+        self._sweep = Sweep(self._connection, history, max_bytes)
+        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        # Of rooms that were forgotten too, while anything mentions them.
+        (self._last_id,) = self._connection.execute(
+            "SELECT max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM keys), 0))"
+        ).fetchone()
+
+    def store(self, drafts: Sequence[Draft], now: float) -> list[Published]:
+        """Make them durable, in this order, all or none."""
+        with _refusing():
+            batch = _Batch(self._load({draft.room for draft in drafts}), now)
+            self._recall_keys(batch, drafts)
+            published = [batch.add(draft) for draft in drafts]
+            if batch.tops:
+                with Transaction(self._connection):
+                    self._write(batch)
+            for name, top in batch.tops.items():
+                batch.rooms[name].top = top
+            return published
+
+    def history(self, room: str, question: Question, now: float) -> History:
+        """Answer a question about a room's past."""
+        with _refusing():
+            here = self._load({room})[room]
+            oldest = horizon(self._history, now)
+            first_kept = self._first_kept(here.top)
+
+            def read(first: int, last: int) -> Sequence[Publication]:
+                rows = self._connection.execute(
+                    "SELECT offset, tag, previous, data FROM publications"
+                    " WHERE room = ? AND offset BETWEEN ? AND ? AND tag >= ? ORDER BY offset",
+                    (here.id, max(first, first_kept), last, oldest),
+                ).fetchall()
+                return [here.publication(*row) for row in rows]
+
+            return answer(question, here.top, read)
+
+    def sweep(self, now: float, occupied: Container[str]) -> bool:
+        """Delete some of what is over, in a short transaction. Whether there is more: call again.
+
+        `occupied`: rooms whose position must live on, although nothing of them is kept.
+        """
+        with _refusing():
+            forgotten, more = self._sweep.step(now, occupied)
+        for name in forgotten:
+            self._rooms.pop(name, None)
+        return more
+
+    def probe(self, now: float) -> None:
+        """Write something and make it durable: fails as a publication would."""
+        with _refusing(), Transaction(self._connection):
+            execute = self._connection.execute
+            execute("INSERT OR REPLACE INTO probe VALUES (1, 0, zeroblob(?))", (SPARE_BYTES,))
+            execute("DELETE FROM probe WHERE id = 1")
+            execute("INSERT OR REPLACE INTO probe VALUES (0, ?, x'')", (microseconds(now),))
+
+    def close(self) -> None:
+        """Leave a single file behind, and let go of it. Raises `ChatError` if it could not be tidied; closed it is."""
+        try:
+            with _refusing():
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.close()
+
+    def _load(self, names: Collection[str]) -> dict[str, _Room]:
+        """What is known of these rooms; those without a publication get an epoch now and a row with their first."""
+        known = self._rooms
+        while len(known) > ROOMS_REMEMBERED:
+            known.popitem(last=False)
+        missing = [(name,) for name in names if name not in known]
+        query = "SELECT name, id, epoch, offset, tag FROM rooms WHERE name IN (VALUES {values})"
+        for name, number, epoch, offset, tag in select(self._connection, query, missing):
+            known[name] = _Room(number, Position(epoch, offset, tag))
+        for name in names:
+            if name not in known:
+                self._last_id += 1
+                known[name] = _Room(self._last_id, beginning())
+            known.move_to_end(name)
+        return {name: known[name] for name in names}
+
+    def _recall_keys(self, batch: _Batch, drafts: Sequence[Draft]) -> None:
+        """Let the batch know what was stored under its keys lately."""
+        wanted = [(batch.rooms[draft.room].id, _key(draft.key)) for draft in drafts if draft.key is not None]
+        rooms = {room.id: room for room in batch.rooms.values()}
+        # A join in this order finds each by the index; "(room, key) IN (VALUES …)" reads the whole table.
+        query = (
+            "WITH wanted (room, key) AS (VALUES {values})"
+            " SELECT keys.room, keys.key, expires, offset, tag, previous, data"
+            " FROM wanted CROSS JOIN keys ON keys.room = wanted.room AND keys.key = wanted.key"
+        )
+        for room, key, expires, *columns in select(self._connection, query, wanted):
+            if expires > microseconds(batch.now):
+                batch.known[room, key] = rooms[room].publication(*columns)
+
+    def _write(self, batch: _Batch) -> None:
+        """Every publication is inserted and only the oldest are deleted: what is there has no gap, whatever limits it
+        was written under.
+        """
+        rooms: list[Row] = []
+        for name, top in batch.tops.items():
+            room = batch.rooms[name]
+            rooms.append((room.id, name, top.epoch, top.offset, top.tag))
+            # Before the new ones come, so that a full database with rooms at their count goes on.
+            if room.top.offset // TRIM_EVERY != top.offset // TRIM_EVERY:
+                self._trim(room.id, self._first_kept(top))
+        insert(self._connection, "INSERT INTO publications (room, offset, tag, previous, data)", batch.publications)
+        insert(
+            self._connection,
+            "INSERT OR REPLACE INTO keys (room, key, expires, offset, tag, previous, data)",
+            batch.keys,
+        )
+        insert(
+            self._connection,
+            "INSERT INTO rooms (id, name, epoch, offset, tag)",
+            rooms,
+            "ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, tag = excluded.tag",
+        )
+
+    def _trim(self, room: int, first_kept: int) -> None:
+        self._connection.execute(
+            "DELETE FROM publications WHERE room = ?1 AND offset < ?2"
+            " AND offset < (SELECT min(offset) FROM publications WHERE room = ?1) + ?3",
+            (room, first_kept, TRIM_ROWS),
+        )
+
+    def _first_kept(self, top: Position) -> int:
+        """The offset of the oldest publication that the count allows; older rows may be there still."""
+        return top.offset - self._history.count + 1
+
+
+@dataclass(slots=True)
+class _Room:
+    id: int
+    top: Position
+
+    def publication(self, offset: int, tag: int, previous: int, data: bytes) -> Publication:
+        return Publication(Position(self.top.epoch, offset, tag), previous, data)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is written in one transaction. Rooms keep their old top until it is durable."""
+
+    rooms: dict[str, _Room]
+    now: float
+    known: dict[tuple[int, bytes], Publication] = field(default_factory=dict)
+    tops: dict[str, Position] = field(default_factory=dict)
+    publications: list[Row] = field(default_factory=list)
+    keys: list[Row] = field(default_factory=list)
+
+    def add(self, draft: Draft) -> Published:
+        room = self.rooms[draft.room]
+        key = None if draft.key is None else _key(draft.key)
+        if key is not None and (known := self.known.get((room.id, key))) is not None:
+            return Published(known, duplicate=True)
+        top = self.tops.get(draft.room, room.top)
+        position = self.tops[draft.room] = following(top, self.now)
+        publication = Publication(position, top.tag, draft.data)
+        row = (position.offset, position.tag, top.tag, draft.data)
+        self.publications.append((room.id, *row))
+        if key is not None:
+            self.known[room.id, key] = publication
+            self.keys.append((room.id, key, microseconds(self.now + IDEMPOTENCY_SECONDS), *row))
+        return Published(publication)
+
+
+def _key(text: str) -> bytes:
+    """Any text is a key, also one that is not valid Unicode: it must not fail the whole batch."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Trouble with the disk, said so that it can be passed on to clients."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise ChatError(Reason.STORAGE_FULL, "the server's storage is full; try again later") from error
+        raise ChatError(Reason.TRY_AGAIN, "the server's storage does not work right now; try again later") from error

@@ -1,0 +1,273 @@
+"""HTTP/1.1: Twisted's channel with absolute deadlines, a bound for each thing, and refusals that say what was wrong."""
+
+# mypy: disable-error-code="no-untyped-call"
+# (calls of an inherited method count as ours, and twisted.web.http has no annotations)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Final, cast
+
+from twisted.internet.interfaces import IDelayedCall, IProtocol
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from twisted_chat.server.http.limits import (
+    HOST,
+    LINGER,
+    HttpSite,
+    Refusal,
+    Refused,
+    body_timeout,
+    body_too_large,
+    handshake_timeout,
+    header_too_large,
+    malformed,
+    target_too_long,
+)
+from twisted_chat.server.http.transport import StreamTransport, end_writing
+
+
+class _Phase(Enum):
+    """What the connection is doing; each has one deadline, which a trickle of bytes does not move."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    ANSWERING = auto()
+    REFUSED = auto()
+
+
+class Http1Channel(http.HTTPChannel):
+    """One HTTP/1.1 connection.
+
+    hand_over
+        makes another protocol the receiver of everything that the connection still brings, its end included
+    first_head
+        seconds left for the first request's head: accepting and TLS have used up some of them
+    """
+
+    def __init__(self, site: HttpSite, hand_over: Callable[[IProtocol], None], first_head: float) -> None:
+        super().__init__()
+        limits = site.limits
+        self.site = self.factory = site
+        self.requestFactory = cast("type[http.Request]", site.requestFactory)
+        self.callLater = site.reactor.callLater  # type: ignore[assignment,method-assign]  # as Twisted's factory does
+        self.timeOut = first_head  # type: ignore[assignment]  # a float will do as well
+        self.MAX_LENGTH = max(limits.header_bytes, limits.request_line_bytes)
+        self.totalHeadersSize = limits.header_bytes + limits.request_line_bytes
+        self.hand_over: Final = hand_over
+        self._limits: Final = limits
+        self._phase = _Phase.HEAD
+        self._lines = 0
+        self._header_bytes = 0
+        self._header_count = 0
+        self._http10 = False
+        self._paced = False
+        self._draining = False
+        self._closer: IDelayedCall | None = None
+
+    # From the connection
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._phase is not _Phase.REFUSED:
+            super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        """Nothing: Twisted calls this for each segment, and a byte a minute must not keep a connection."""
+
+    def timeoutConnection(self) -> None:
+        if self._phase is _Phase.HEAD:
+            self.refuse(handshake_timeout(self._limits))
+        elif self._phase is _Phase.BODY:
+            self.refuse(body_timeout(self._limits))
+        elif self._phase is _Phase.ANSWERING:
+            self.site.refused("stalled")
+            self.abortConnection()
+        else:
+            self.loseConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's differ in the default
+        if self._closer is not None and self._closer.active():
+            self._closer.cancel()
+        super().connectionLost(reason)
+
+    # The head
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._phase is _Phase.IDLE and line:
+            self._phase = _Phase.HEAD
+            self.setTimeout(self._limits.handshake_timeout)
+        if self._phase is _Phase.HEAD and line:
+            self._lines += 1
+            if self._lines == 1:
+                self._http10 = line.endswith(b" HTTP/1.0")
+                if len(line) > self._limits.request_line_bytes:
+                    return self.refuse(target_too_long(self._limits))
+            else:
+                self._header_bytes += len(line) + 2
+                if self._header_bytes > self._limits.header_bytes:
+                    return self.refuse(header_too_large(self._limits))
+        super().lineReceived(line)
+        return None
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        first = self._lines == 0
+        self.refuse(target_too_long(self._limits) if first else header_too_large(self._limits))
+
+    def headerReceived(self, line: bytes) -> bool:
+        self._header_count += 1
+        if self._header_count > self._limits.headers:
+            self.refuse(header_too_large(self._limits))
+            return False
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            # Python refuses to read numbers of thousands of digits: a Content-Length far beyond any limit.
+            self.refuse(body_too_large(self._limits))
+            return False
+
+    def allHeadersReceived(self) -> None:
+        refusal = self._check_head()
+        if refusal is not None:
+            self.refuse(refusal)
+            return
+        self._phase = _Phase.BODY
+        self.setTimeout(self._limits.idle_timeout)
+        super().allHeadersReceived()
+
+    def _check_head(self) -> Refusal | None:
+        """What Twisted leaves to us; it has refused two lengths and a length beside a transfer coding."""
+        headers = self.requests[-1].requestHeaders
+        codings = headers.getRawHeaders(b"transfer-encoding", [])
+        if codings and (self._http10 or [coding.lower() for coding in codings] != [b"chunked"]):
+            # RFC 9112 section 6.1: "identity" is gone, and HTTP/1.0 has none; a proxy may read either another way.
+            return malformed("Transfer-Encoding may only be chunked, and only on HTTP/1.1")
+        hosts = headers.getRawHeaders(b"host", [])
+        if len(hosts) > 1 or not (hosts or self._http10) or not all(map(HOST.fullmatch, hosts)):
+            return malformed("a request has one Host header, with a host name or address")
+        if self.length is not None and self.length > self._limits.body_bytes:
+            return body_too_large(self._limits)
+        return None
+
+    def checkPersistence(self, request: http.Request, version: bytes) -> bool:
+        if self._draining:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return bool(super().checkPersistence(request, version))
+
+    # The body and the answer
+
+    def rawDataReceived(self, data: bytes) -> None:
+        try:
+            super().rawDataReceived(data)
+        except Refused as refused:
+            self.refuse(refused.refusal)
+
+    def allContentReceived(self) -> None:
+        # Twisted goes on to here after a refusal in allHeadersReceived.
+        if self._phase is not _Phase.REFUSED:
+            self._phase = _Phase.ANSWERING
+            self._lines = self._header_bytes = self._header_count = 0
+            super().allContentReceived()
+
+    def requestDone(self, request: http.Request) -> None:
+        # First: the base class goes straight on to the next request if it is here already.
+        self._phase = _Phase.IDLE
+        super().requestDone(request)
+
+    # The transport is our consumer, and we are the answer's
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if streaming:
+            # It is told to pause, and judges itself how long that may last.
+            self._paced = True
+            self.setTimeout(None)
+        super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._paced = False
+        super().unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        if self._phase is _Phase.ANSWERING and not self._paced:
+            self.setTimeout(self._limits.idle_timeout)
+
+    def resumeProducing(self) -> None:
+        if self._phase is _Phase.ANSWERING:
+            self.setTimeout(None)
+        super().resumeProducing()
+
+    # Endings
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with `refusal`, read nothing more, and close once the client had time to read it."""
+        if self._phase is _Phase.REFUSED:
+            return
+        self._phase = _Phase.REFUSED
+        self.site.refused(refusal.code)
+        self.setTimeout(None)
+        self.clearLineBuffer()
+        transport = self._connection
+        transport.write(_response(refusal))
+        transport.unregisterProducer()
+        # It may have been paused: the client's end must be seen.
+        transport.resumeProducing()
+        end_writing(transport)
+        self._abort_after(LINGER)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # The one place where Twisted answers what it cannot parse. It offers no public one.
+        self.refuse(malformed("this is not an HTTP/1.1 request"))
+
+    def loseConnection(self) -> None:
+        """Close when what was written has gone out; who does not take it in the idle timeout is cut off."""
+        super().loseConnection()
+        self._abort_after(self._limits.idle_timeout)
+
+    def abortConnection(self) -> None:
+        """Close now, so that a client sees that an answer was cut."""
+        self._connection.abortConnection()
+
+    def shutdown(self) -> None:
+        """Close after the answer under way, or at once when there is none."""
+        self._draining = True
+        if self._phase is _Phase.IDLE:
+            self.loseConnection()
+        elif self._phase is not _Phase.HEAD:
+            # checkPersistence has been asked already.
+            self.persistent = 0
+            for request in self.requests:
+                if not request.startedWriting:
+                    request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+
+    def detach(self) -> tuple[StreamTransport, bytes]:
+        """Give up the connection while answering a request: its transport, and the bytes that came after the request.
+
+        The request is never finished and never lost.
+        """
+        transport = self._connection
+        # Bytes in the segment of the request are still in the line buffer, later ones were kept aside.
+        early = b"".join(self._dataBuffer) + self.clearLineBuffer()
+        self._dataBuffer.clear()
+        self.requests.clear()
+        self.setTimeout(None)
+        transport.unregisterProducer()
+        self.transport = None
+        return transport, early
+
+    @property
+    def _connection(self) -> StreamTransport:
+        return cast("StreamTransport", self.transport)
+
+    def _abort_after(self, seconds: float) -> None:
+        if self._closer is None:
+            self._closer = self.site.reactor.callLater(seconds, self._connection.abortConnection)
+
+
+def _response(refusal: Refusal) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (refusal.status, refusal.phrase), b"connection: close"]
+    lines += [b"%s: %s" % field for field in refusal.fields]
+    return b"\r\n".join([*lines, b"", refusal.body])

@@ -1,0 +1,421 @@
+"""One HTTP/2 connection: h2 keeps the protocol, this keeps its promises: fairness, backpressure, deadlines, bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, cast
+
+from h2 import events
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsError
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_chat.server.http.http2.conduct import Conduct
+from twisted_chat.server.http.http2.frames import FrameTooLarge
+from twisted_chat.server.http.http2.head import Field
+from twisted_chat.server.http.http2.keepalive import KeepAlive
+from twisted_chat.server.http.http2.machine import h2_connection
+from twisted_chat.server.http.http2.sender import Sender
+from twisted_chat.server.http.http2.stream import H2Stream
+from twisted_chat.server.http.limits import LINGER, HttpSite
+from twisted_chat.server.http.transport import StreamTransport, is_secure
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client has to read what was written before the end."""
+
+_LAST_STREAM: Final = 2**31 - 1
+_ALIVE: Final = b"are you?"
+_DRAINED: Final = b"draining"
+
+
+@implementer(IPushProducer)
+class H2Channel(Protocol):
+    """Serves `site` to one client.
+
+    first_settings
+        seconds left until the client's SETTINGS must be here
+    """
+
+    _log = Logger()
+
+    def __init__(self, site: HttpSite, first_settings: float) -> None:
+        self.site: Final = site
+        self._limits: Final = site.limits
+        self._reactor: Final = site.reactor
+        self._h2: Final = h2_connection(site.limits)
+        self._sender: Final = Sender(self._h2, self._write, self)
+        self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
+        self._conduct: Final = Conduct(site.reactor.seconds())
+        self._streams: Final[dict[int, H2Stream]] = {}
+        self._aborted: Final[list[H2Stream]] = []
+        self._first_settings: Final = first_settings
+        self._receiving = False
+        self._windows_changed = False
+        # After either side's GOAWAY the connection ends with its last stream.
+        self._leaving = False
+        self._takes_streams = True
+        self._closed = False
+        self._turn_call: IDelayedCall | None = None
+        self._handshake_call: IDelayedCall | None = None
+        self._close_call: IDelayedCall | None = None
+
+    # From the transport
+
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._transport.registerProducer(self, True)
+        self._sender.flush()
+        self._handshake_call = self._reactor.callLater(self._first_settings, self._handshake_timed_out)
+        self._keepalive.start()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._keepalive.heard()
+        self._receiving = True
+        try:
+            self._receive(data)
+        finally:
+            self._receiving = False
+        self._send()
+
+    def _receive(self, data: bytes) -> None:
+        # A GOAWAY makes h2 forget what it has not given out: heads must not be lost, the next ones build on them.
+        self._sender.flush()
+        try:
+            if not self._conduct.bears(data, self._reactor.seconds()):
+                self._abuse()
+                return
+            received = self._h2.receive_data(data)
+        except FrameTooLarge as error:
+            self._log.debug("{peer} broke HTTP/2: {error}", peer=self.getPeer(), error=error)
+            self.site.refused("malformed")
+            self.close(ErrorCodes.FRAME_SIZE_ERROR)
+            return
+        except ProtocolError as error:
+            self._log.debug("{peer} broke HTTP/2: {error}", peer=self.getPeer(), error=error)
+            abuse = isinstance(error, DenialOfServiceError | TooManyStreamsError)
+            self.site.refused("h2_abuse" if abuse else "malformed")
+            # h2 has made the GOAWAY that names it.
+            self._close()
+            return
+        except Exception:  # noqa: BLE001 - whatever a library trips over, the connection must not stay half open
+            self._log.failure("HTTP/2 input of {peer} was not understood", peer=self.getPeer())
+            self.close(ErrorCodes.INTERNAL_ERROR)
+            return
+        for event in received:
+            if self._closed:
+                return
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._closed = True
+        self._stop_calls()
+        if self._close_call is not None and self._close_call.active():
+            self._close_call.cancel()
+        self._lose_streams(reason)
+
+    def _stop_calls(self) -> None:
+        self._keepalive.stop()
+        for call in (self._turn_call, self._handshake_call):
+            if call is not None and call.active():
+                call.cancel()
+
+    def _lose_streams(self, reason: Failure) -> None:
+        streams = [*self._aborted, *self._streams.values()]
+        self._aborted.clear()
+        self._streams.clear()
+        self._sender.halt()
+        self._lose(streams, reason)
+
+    def _lose(self, streams: list[H2Stream], reason: Failure) -> None:
+        for stream in streams:
+            with self._log.failuresHandled("a stream's protocol failed at its end"):
+                stream.lost(reason)
+
+    # Events
+
+    def _request_received(self, event: events.RequestReceived) -> None:
+        if not self._takes_streams:
+            # Sent before our last GOAWAY arrived, which says that it was not looked at.
+            self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        stream = self._streams[event.stream_id] = H2Stream(self, event.stream_id)
+        self._guarded(stream, partial(stream.start, event.headers, ended=event.stream_ended is not None))
+
+    def _data_received(self, event: events.DataReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            # Reset by an event before this one, in the same read.
+            self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        else:
+            stream.data_received(event.data, event.flow_controlled_length)
+
+    def _stream_ended(self, event: events.StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            self._guarded(stream, stream.end_received)
+
+    def _stream_reset(self, event: events.StreamReset) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            self._drop(stream)
+            clean = event.error_code == ErrorCodes.NO_ERROR
+            reason = ConnectionDone() if clean else ConnectionLost(f"stream reset: {event.error_code!r}")
+            self._lose([stream], Failure(reason))
+            self._close_if_left()
+        if not self._conduct.bears_reset(self._reactor.seconds()):
+            self._abuse()
+
+    def _window_updated(self, event: events.WindowUpdated) -> None:
+        if not event.stream_id:
+            self._windows_changed = True
+            return
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            self._sender.add(stream)
+
+    def _settings_changed(self, event: events.RemoteSettingsChanged) -> None:
+        # Every window may have grown; one look at all of them does for any number of frames.
+        self._windows_changed = True
+        if self._handshake_call is not None and self._handshake_call.active():
+            self._handshake_call.cancel()
+
+    def _ping_acknowledged(self, event: events.PingAckReceived) -> None:
+        if event.ping_data == _DRAINED:
+            # Whatever was on its way when we said that no more streams are taken is here now.
+            self._takes_streams = False
+            self._h2.close_connection(ErrorCodes.NO_ERROR)
+
+    def _client_leaves(self, event: events.ConnectionTerminated) -> None:
+        self._leaving = True
+        self._close_if_left()
+
+    def _guarded(self, stream: H2Stream, action: Callable[[], None]) -> None:
+        """What fails for one request fails for its stream."""
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - resources run in here
+            self._log.failure("a request failed")
+            self.reset(stream, ErrorCodes.INTERNAL_ERROR)
+
+    # Sending
+
+    def ready(self, stream: H2Stream) -> None:
+        self._sender.add(stream)
+        self._schedule_turn()
+
+    def send_headers(self, stream: H2Stream, fields: Iterable[Field]) -> None:
+        # One read can bring a request and its reset: h2 then knows of the reset before its event is handled here.
+        try:
+            self._h2.send_headers(stream.stream_id, fields)
+        except ProtocolError:
+            self.reset(stream, ErrorCodes.INTERNAL_ERROR)
+        self._schedule_turn()
+
+    def acknowledge(self, stream: H2Stream, length: int) -> None:
+        self._h2.acknowledge_received_data(length, stream.stream_id)
+        self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if self._turn_call is None and not self._receiving and not self._closed:
+            self._turn_call = self._reactor.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._turn_call = None
+        aborted = self._aborted[:]
+        self._aborted.clear()
+        self._lose(aborted, Failure(ConnectionAborted()))
+        self._close_if_left()
+        self._send()
+
+    def _send(self) -> None:
+        if self._windows_changed:
+            self._windows_changed = False
+            self._sender.add_all(self._streams.values())
+        if self._sender.run() or self._aborted:
+            self._schedule_turn()
+
+    def wrote(self, stream: H2Stream) -> None:
+        self._guarded(stream, stream.check_producer)
+
+    def failed(self, stream: H2Stream) -> None:
+        self.reset(stream, ErrorCodes.INTERNAL_ERROR)
+
+    def flooded(self) -> None:
+        self._abort("h2_abuse")
+
+    # The transport is our consumer
+
+    @property
+    def blocked(self) -> bool:
+        return self._sender.blocked
+
+    def pauseProducing(self) -> None:
+        self._sender.blocked = True
+        self._check_producers()
+
+    def resumeProducing(self) -> None:
+        self._sender.unblock()
+        self._check_producers()
+        self._schedule_turn()
+
+    def stopProducing(self) -> None:
+        """Nothing: `connectionLost` follows."""
+
+    def _check_producers(self) -> None:
+        for stream in list(self._streams.values()):
+            self._guarded(stream, stream.check_producer)
+
+    # Ends of streams
+
+    def ended(self, stream: H2Stream) -> None:
+        """We have sent END_STREAM."""
+        self._guarded(stream, stream.finished)
+        if stream.ended:
+            self.forget(stream)
+        elif stream.stream_id in self._streams:
+            # A client that does not end its half would keep the slot.
+            stream.linger = self._reactor.callLater(LINGER, self._linger_over, stream)
+
+    def _linger_over(self, stream: H2Stream) -> None:
+        self._reset_h2_stream(stream.stream_id, ErrorCodes.NO_ERROR)
+        self.forget(stream)
+
+    def forget(self, stream: H2Stream) -> None:
+        if stream.linger is not None and stream.linger.active():
+            stream.linger.cancel()
+        self._drop(stream)
+        self._close_if_left()
+
+    def reset(self, stream: H2Stream, code: ErrorCodes) -> None:
+        if stream.closed and stream.stream_id not in self._streams:
+            return
+        stream.closed = True
+        self._reset_h2_stream(stream.stream_id, code)
+        self._drop(stream)
+        # Its protocol may be in the middle of something: it hears of this in another turn, as on TCP.
+        self._aborted.append(stream)
+        self._schedule_turn()
+
+    def _reset_h2_stream(self, stream_id: int, code: ErrorCodes) -> None:
+        with suppress(ProtocolError):
+            self._h2.reset_stream(stream_id, code)
+        self._schedule_turn()
+
+    def _drop(self, stream: H2Stream) -> None:
+        self._sender.discard(stream)
+        self._streams.pop(stream.stream_id, None)
+        if not self._streams:
+            self._keepalive.last_stream_ended()
+
+    # Deadlines
+
+    def busy(self) -> bool:
+        return bool(self._streams)
+
+    def check_streams(self, now: float) -> None:
+        for stream in list(self._streams.values()):
+            self._guarded(stream, partial(stream.check_deadline, now))
+        self._schedule_turn()
+
+    def ask(self) -> None:
+        self._h2.ping(_ALIVE)
+        self._schedule_turn()
+
+    def idle(self) -> None:
+        self.close(ErrorCodes.NO_ERROR)
+
+    def dead(self) -> None:
+        self._abort("ping_timeout")
+
+    def _handshake_timed_out(self) -> None:
+        self.site.refused("handshake_timeout")
+        self.close(ErrorCodes.SETTINGS_TIMEOUT)
+
+    # Ends of the connection
+
+    def shutdown(self) -> None:
+        """Take no more requests, and close with the last stream, at once if there is none."""
+        if self._closed or self._leaving:
+            return
+        self._leaving = True
+        if self._streams:
+            # First only the wish: requests that are on their way are still served (RFC 9113 section 6.8).
+            self._h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=_LAST_STREAM)
+            self._h2.ping(_DRAINED)
+            self._schedule_turn()
+        else:
+            self.close(ErrorCodes.NO_ERROR)
+
+    def _close_if_left(self) -> None:
+        if self._leaving and not self._streams:
+            self.close(ErrorCodes.NO_ERROR)
+
+    def close(self, code: ErrorCodes) -> None:
+        """Say why with a GOAWAY and close."""
+        if not self._closed:
+            self._h2.close_connection(code)
+            self._close()
+
+    def _close(self) -> None:
+        self._sender.flush()
+        self._closed = True
+        # With a producer registered neither TCP nor TLS would ever close.
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+        self._stop_calls()
+        self._close_call = self._reactor.callLater(CLOSE_TIMEOUT, self._transport.abortConnection)
+        self._lose_streams(Failure(ConnectionDone()))
+
+    def _abuse(self) -> None:
+        self.site.refused("h2_abuse")
+        self.close(ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def _abort(self, reason: str) -> None:
+        """Cut off a client that takes nothing, not even a GOAWAY."""
+        self.site.refused(reason)
+        self._closed = True
+        self._sender.halt()
+        self._transport.abortConnection()
+
+    # What streams tell of the connection
+
+    def is_secure(self) -> bool:
+        return is_secure(self.transport)
+
+    def getPeer(self) -> IAddress:
+        return self._transport.getPeer()
+
+    def getHost(self) -> IAddress:
+        return self._transport.getHost()
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    @property
+    def _transport(self) -> StreamTransport:
+        return cast("StreamTransport", self.transport)
+
+
+_HANDLERS: Final[dict[type[Event], Callable[[H2Channel, Any], None]]] = {
+    events.RequestReceived: H2Channel._request_received,
+    events.DataReceived: H2Channel._data_received,
+    events.StreamEnded: H2Channel._stream_ended,
+    events.StreamReset: H2Channel._stream_reset,
+    events.WindowUpdated: H2Channel._window_updated,
+    events.RemoteSettingsChanged: H2Channel._settings_changed,
+    events.PingAckReceived: H2Channel._ping_acknowledged,
+    events.ConnectionTerminated: H2Channel._client_leaves,
+}

@@ -1,0 +1,194 @@
+"""Where HTTP/1.1, HTTP/2 and WebSockets part ways: one site, one port, the same resources for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolNegotiationFactory,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from twisted_chat.server.http.http1 import Http1Channel
+from twisted_chat.server.http.http2.channel import H2Channel
+from twisted_chat.server.http.limits import BodyBuffer, HttpLimits
+from twisted_chat.server.http.request import ChatRequest
+from twisted_chat.server.http.transport import StreamTransport
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""RFC 9113 section 3.4: what an HTTP/2 client sends first. HTTP/1.1 can not start so."""
+
+
+class Switch(Protocol):
+    """One connection: reads its first bytes, or what TLS negotiated, and passes it on to the protocol for it."""
+
+    def __init__(self, site: ChatSite) -> None:
+        self._site: Final = site
+        self._first = b""
+        self._channel: Http1Channel | H2Channel | None = None
+        self._receiver: IProtocol | None = None
+        self._deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self._site.connections.add(self)
+        # TLS shakes hands after this.
+        self._deadline = self._site.reactor.callLater(self._site.limits.handshake_timeout, self._timed_out)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._receiver is None:
+            self._first += data
+            if not self._chosen():
+                return
+            data, self._first = self._first, b""
+        assert self._receiver is not None
+        self._receiver.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_deadline()
+        if self._receiver is not None:
+            self._receiver.connectionLost(reason)
+        # Last: whoever waits for the end of all connections finds their ends handled.
+        self._site.connection_lost(self)
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """From here on `protocol` receives everything, the end of the connection included."""
+        self._channel = None
+        self._receiver = protocol
+
+    def shutdown(self) -> None:
+        """Take no more requests; close when idle. A WebSocket is not touched: its room says goodbye to it."""
+        if self._channel is not None:
+            self._channel.shutdown()
+        elif self._receiver is None:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close now, whatever is going on."""
+        cast("StreamTransport", self.transport).abortConnection()
+
+    def _chosen(self) -> bool:
+        """Make the channel for the protocol that the client speaks, if that can be told yet."""
+        negotiated: bytes | None = getattr(self.transport, "negotiatedProtocol", None)
+        if negotiated is None and len(self._first) < len(PREFACE) and PREFACE.startswith(self._first):
+            return False
+        left = self._stop_deadline()
+        if negotiated == b"h2" or (negotiated is None and self._first.startswith(PREFACE)):
+            channel: Http1Channel | H2Channel = H2Channel(self._site, left)
+        else:
+            channel = Http1Channel(self._site, self.hand_over, left)
+        self._channel = self._receiver = channel
+        assert self.transport is not None
+        channel.makeConnection(self.transport)
+        return True
+
+    def _timed_out(self) -> None:
+        self._site.refused("handshake_timeout")
+        self.abort()
+
+    def _stop_deadline(self) -> float:
+        """Seconds that were left."""
+        call, self._deadline = self._deadline, None
+        if call is None or not call.active():
+            return 0.0
+        call.cancel()
+        return max(0.0, call.getTime() - self._site.reactor.seconds())
+
+
+@implementer(IProtocolNegotiationFactory)
+class ChatSite(server.Site):
+    """Serves `resource` over HTTP/1.1 and HTTP/2, with or without TLS.
+
+    on_refused
+        called with a reason for each connection, request or stream that the HTTP layer refuses: ``malformed``,
+        ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
+        ``not_implemented``, ``bad_handshake``, ``h2_abuse``, ``ping_timeout``, ``stalled``, ``stream_backlog``
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        reactor: IReactorTime,
+        limits: HttpLimits | None = None,
+        requestFactory: Callable[..., http.Request] = ChatRequest,
+        on_refused: Callable[[str], None] | None = None,
+    ) -> None:
+        limits = HttpLimits() if limits is None else limits
+        super().__init__(
+            resource,
+            requestFactory=cast("type[http.Request]", requestFactory),
+            # Bodies are JSON here; Twisted would parse forms before anyone looked at the request.
+            parsePOSTFormSubmission=False,
+            reactor=reactor,
+            timeout=limits.idle_timeout,
+        )
+        self.limits: Final = limits
+        self.connections: Final[set[Switch]] = set()
+        self._on_refused: Final = on_refused
+        self._waiting: list[Deferred[None]] = []
+        self._stopping = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        # Twisted's type names its own channel.
+        return None if self._stopping else Switch(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"h2", b"http/1.1"]
+
+    def shutdown(self) -> Deferred[None]:
+        """Take no more connections and requests; fires when every connection has ended by itself.
+
+        Idle ones are closed at once, others after the answers under way; WebSockets and event streams stay until
+        someone ends them.
+        """
+        self._stopping = True
+        for switch in list(self.connections):
+            switch.shutdown()
+        finished: Deferred[None] = Deferred()
+        self._waiting.append(finished)
+        self._check_finished()
+        return finished
+
+    def abort(self) -> None:
+        """Cut every connection that is left."""
+        for switch in list(self.connections):
+            switch.abort()
+
+    def connection_lost(self, switch: Switch) -> None:
+        self.connections.discard(switch)
+        self._check_finished()
+
+    def _check_finished(self) -> None:
+        if not self.connections:
+            waiting, self._waiting = self._waiting, []
+            for finished in waiting:
+                finished.callback(None)
+
+    def refused(self, reason: str) -> None:
+        if self._on_refused is not None:
+            self._on_refused(reason)
+
+    def getContentFile(self, length: int | None) -> BodyBuffer:
+        """Where Twisted puts the body of a request."""
+        return BodyBuffer(self.limits)
+
+    def startFactory(self) -> None:
+        """Nothing: Twisted's would open an access log and keep a clock for it."""
+
+    def stopFactory(self) -> None:
+        """Nothing, as `startFactory`."""
+
+    def log(self, request: http.Request) -> None:
+        """Nothing: who serves a request writes its line."""
