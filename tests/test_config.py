@@ -158,9 +158,17 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         load({}, {}, tmp_path / "latin-1.toml")
 
 
-@pytest.mark.parametrize("name", ["drain", "relay"])
+@pytest.mark.parametrize("name", ["drain", "log-format"])
 def test_what_is_given_twice(name: str) -> None:
     assert complaint({name: ["1", "2"]}).startswith(f"--{name}: ")
+
+
+def test_the_variable_that_others_use_for_redis() -> None:
+    environ = {"REDIS_URL": "redis://cache.example/1"}
+    assert load({}, environ).relay == ("redis://cache.example/1",)
+    assert load({"relay": ["memory:"]}, environ).relay == ("memory:",)
+    assert load({}, environ | {"TWISTED_CHAT_RELAY": "redis://a redis://b"}).relay == ("redis://a", "redis://b")
+    assert load({}, {"REDIS_URL": ""}).relay == ("sqlite:",)
 
 
 def test_an_empty_list() -> None:

@@ -45,7 +45,7 @@ def test_options() -> None:
         *("--limit-messages-per-connection", "1:2", "--allow-origin", "https://a.example"),
     )
     assert config.port == ("tcp:1", "tls:2")
-    assert config.relay == "memory:"
+    assert config.relay == ("memory:",)
     assert config.self_signed
     assert config.drain == 5.0
     assert config.limits.messages_per_connection == Rate(1.0, 2)

@@ -36,7 +36,7 @@ from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server.draining import GRACE
 from twisted_chat.service import MISTAKES, PATIENCE, ChatService, StartError, makeService
 
-CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay="memory:", drain=4.0)
+CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 
 
 @implementer(IListeningPort, IPushProducer)
@@ -142,7 +142,7 @@ class Built:
         self.reactor = Reactor()
         self.relay = Relay(self.reactor)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(service_module, "open_relay", lambda *_, **__: self.relay)
+            patch.setattr(service_module, "open_relays", lambda *_, **__: self.relay)
             self.service = ChatService(config, self.reactor, dict(environ or {}), reload=reload, twistd=twistd)
 
     def bind(self) -> None:
@@ -245,8 +245,8 @@ def key_file(path: Path) -> Path:
     [
         ({"port": ("tcp:80x",)}, "--port: cannot listen on 'tcp:80x': '80x' is not a port"),
         ({"admin_port": "tcp:80x"}, "--admin-port: cannot listen on 'tcp:80x': '80x' is not a port"),
-        ({"relay": "sqlite"}, "there is no relay 'sqlite'"),
-        ({"relay": "sqlite:/nowhere/chat.db"}, "sqlite:/nowhere/chat.db: there is no directory /nowhere"),
+        ({"relay": ("sqlite",)}, "there is no relay 'sqlite'"),
+        ({"relay": ("sqlite:/nowhere/chat.db",)}, "sqlite:/nowhere/chat.db: there is no directory /nowhere"),
         ({"allow_origin": ("example.com",)}, "'example.com' is no origin to allow"),
         ({"token_key_file": Path("nowhere")}, "the key file nowhere cannot be read"),
         ({"api_key_file": Path("nowhere")}, "the key file nowhere cannot be read"),

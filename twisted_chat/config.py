@@ -30,7 +30,7 @@ class Config:
     port: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     certificates: Path | None = None
     self_signed: bool = False
-    relay: str = "sqlite:"
+    relay: tuple[str, ...] = ("sqlite:",)
     history_count: int = HistoryLimits().count
     history_age: float = HistoryLimits().age
     database_bytes: int = 1 << 30
@@ -182,7 +182,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _text,
         "URL",
         "Where publications are kept: sqlite:PATH (a bare sqlite: is chat.db in $STATE_DIRECTORY or the working "
-        "directory) or memory:.",
+        "directory), memory:, or redis://HOST:PORT for many nodes (also rediss:, redis+unix:, redis+sentinel:). "
+        "Repeatable for Redis: rooms are spread over them. $REDIS_URL is used where nothing else is said.",
+        many=True,
     ),
     Setting("history-count", _whole(0, 1_000_000), "N", "Messages kept per room."),
     Setting("history-age", _seconds(0), "SECONDS", "How long a message is kept; 0: as long as the count lets it."),
@@ -273,6 +275,8 @@ def load(given: Mapping[str, Sequence[str]], environ: Mapping[str, str], config_
     in_file = {} if config_file is None else _read_file(config_file)
     _check_environment(environ)
     values: dict[str, Any] = _from_credentials(environ)
+    if environ.get("REDIS_URL"):
+        values["relay"] = (environ["REDIS_URL"],)
     limits: dict[str, Any] = {}
     for setting in SETTINGS:
         if setting.name in given:

@@ -31,7 +31,7 @@ from twisted_chat.logs import is_journal, json_observer, text_observer
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.options import Options
 from twisted_chat.relay.interface import Relay, RelayError
-from twisted_chat.relay.url import open_relay
+from twisted_chat.relay.url import open_relays
 from twisted_chat.server import static_files
 from twisted_chat.server.admin import Readiness, admin_resource
 from twisted_chat.server.admission import Admission
@@ -113,7 +113,7 @@ class ChatService(Service):
 
         limits = config.limits
         self.metrics: Final = Metrics()
-        self.relay: Final[Relay] = open_relay(
+        self.relay: Final[Relay] = open_relays(
             config.relay,
             reactor=reactor,
             history=config.history,

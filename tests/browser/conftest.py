@@ -59,8 +59,8 @@ def browser() -> Iterator[Browser]:
     """The Chromium of the system."""
     executable = _chromium()
     if executable is None:
-        if os.environ.get("TWISTED_CHAT_REQUIRE_BROWSER") == "1":
-            pytest.fail("TWISTED_CHAT_REQUIRE_BROWSER=1, but there is no chromium or google-chrome on PATH")
+        if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
+            pytest.fail("TESTS_REQUIRE_BROWSER=1, but there is no chromium or google-chrome on PATH")
         pytest.skip("there is no chromium or google-chrome on PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))

@@ -52,7 +52,7 @@ window.WebSocket = class extends WebSocket {
 
 
 def unavailable(reason: str) -> None:
-    if os.environ.get("TWISTED_CHAT_REQUIRE_BROWSER") == "1":
+    if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -16,7 +16,7 @@ from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.thread import IRelayReactor
-from twisted_chat.relay.url import open_relay
+from twisted_chat.relay.url import open_relay, open_relays
 
 if TYPE_CHECKING:
     from tests.relay.conftest import Events
@@ -85,7 +85,7 @@ async def test_limits_are_passed_on(reactor: IRelayReactor, events: Events, tmp_
 def test_what_is_none(reactor: IRelayReactor, url: str) -> None:
     with pytest.raises(RelayError) as error:
         named(url, reactor)
-    assert str(error.value) == f"there is no relay {url!r}; use memory:, sqlite: or sqlite:PATH"
+    assert str(error.value) == f"there is no relay {url!r}; use memory:, sqlite:, sqlite:PATH or redis://HOST:PORT"
 
 
 @pytest.mark.parametrize("url", ["sqlite://chat.db", "sqlite:///var/lib/chat.db", "sqlite:////var/lib/chat.db"])
@@ -103,15 +103,40 @@ def test_sqlite_in_memory_is_memory(reactor: IRelayReactor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    "url",
     [
-        ("redis://localhost/0", "redis://localhost/0"),
-        ("rediss://:s3cret@redis.example:6380/1", "rediss://***@redis.example:6380/1"),
-        ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
-        ("redis+sentinel://user:s3/c@ret@a,b/service", "redis+sentinel://***@a,b/service"),
+        "redis://localhost/0",
+        "rediss://:s3cret@redis.example:6380/1",
+        "redis+unix:///run/redis.sock",
+        "redis+sentinel://user:s3cret@a,b/service",
     ],
 )
-def test_redis_is_not_here_yet_and_its_password_is_not_shown(reactor: IRelayReactor, url: str, shown: str) -> None:
+def test_redis_is_for_many_nodes(url: str) -> None:
+    from twisted.internet import reactor
+
+    assert type(open_relays([url], reactor=reactor, history=HistoryLimits(), environ={})).__name__ == "RedisRelay"
+
+
+def test_rooms_are_spread_over_several() -> None:
+    from twisted.internet import reactor
+
+    urls = ["redis://one", "redis://:s3cret@two"]
+    relay = open_relays(urls, reactor=reactor, history=HistoryLimits(), environ={})
+    assert type(relay).__name__ == "ShardedRelay"
+
+
+@pytest.mark.parametrize(
+    ("urls", "complaint"),
+    [
+        (["redis://one", "memory:"], "the relay 'memory:': rooms can be spread over several Redis servers only"),
+        (["redis://u:s3cret@one", "redis://u:other@one"], "the relay 'redis://one' is named twice"),
+        (["redos://u:s3cret@one"], "there is no relay 'redos://one'"),
+    ],
+)
+def test_what_is_wrong_is_said_without_the_password(urls: list[str], complaint: str) -> None:
+    from twisted.internet import reactor
+
     with pytest.raises(RelayError) as error:
-        named(url, reactor)
-    assert str(error.value) == f"the relay {shown!r}: Redis is not in this version; use memory:, sqlite: or sqlite:PATH"
+        open_relays(urls, reactor=reactor, history=HistoryLimits(), environ={})
+    assert complaint in str(error.value)
+    assert "s3cret" not in str(error.value)

@@ -47,7 +47,7 @@ def test_twistd_knows_the_plugin_of_a_checkout(run_twistd: Run) -> None:
 
 def test_without_a_word_it_listens_on_this_machine_alone() -> None:
     assert Config().port == ("tcp:8080:interface=127.0.0.1",)
-    assert Config().relay == "sqlite:"
+    assert Config().relay == ("sqlite:",)
 
 
 def test_it_serves_without_a_word(tmp_path: Path, eventually: Callable[..., Any]) -> None:

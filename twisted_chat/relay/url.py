@@ -1,51 +1,78 @@
-"""The relay that a URL names."""
+"""The relay that URLs name."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
+from twisted_chat.relay.redis import open_redis
+from twisted_chat.relay.sharded import ShardedRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.database import MAX_BYTES
 from twisted_chat.relay.sqlite.file import check_place
-from twisted_chat.relay.sqlite.thread import IRelayReactor
 
-_FORMS: Final = "memory:, sqlite: or sqlite:PATH"
-_REDIS: Final = re.compile(r"(?:redis|rediss|redis\+unix|redis\+sentinel):")
-_CREDENTIALS: Final = re.compile(r"//.*@")
+_FORMS: Final = "memory:, sqlite:, sqlite:PATH or redis://HOST:PORT"
+_REDIS: Final = frozenset({"redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel"})
+
+
+def open_relays(
+    urls: Sequence[str],
+    *,
+    reactor: Any,
+    history: HistoryLimits,
+    environ: Mapping[str, str],
+    max_bytes: int = MAX_BYTES,
+) -> Relay:
+    """The relay that `urls` name, not started. With several, all of Redis, each room is kept by one of them.
+
+    Raises `RelayError`.
+    """
+    if len(urls) == 1:
+        return open_relay(urls[0], reactor=reactor, history=history, environ=environ, max_bytes=max_bytes)
+    shards: dict[str, Relay] = {}
+    for url in urls:
+        if _scheme(url) not in _REDIS:
+            raise RelayError(
+                f"the relay {_without_password(url)!r}: rooms can be spread over several Redis servers only"
+            )
+        name = _without_password(url)
+        if name in shards:
+            raise RelayError(f"the relay {name!r} is named twice")
+        shards[name] = open_redis(url, reactor=reactor, history=history)
+    return ShardedRelay(shards)
 
 
 def open_relay(
     url: str,
     *,
-    reactor: IRelayReactor,
+    reactor: Any,
     history: HistoryLimits,
     environ: Mapping[str, str],
     max_bytes: int = MAX_BYTES,
 ) -> Relay:
-    """The relay that `url` names, not started.
+    """The relay that `url` names, not started. The reactor is a whole one: each relay needs other parts of it.
 
     ``memory:``
         keeps everything in this process
     ``sqlite:PATH``
         in that file, which may be relative to the working directory and grow to `max_bytes`; without a PATH,
         ``chat.db`` in the directory that systemd names in ``STATE_DIRECTORY``, or else in the working directory
+    ``redis:``, ``rediss:``, ``redis+unix:``, ``redis+sentinel:``, ``rediss+sentinel:``
+        many nodes as one server; see `relay.redis.open_redis`
 
     Raises `RelayError`, with the URL and what would be right.
     """
     scheme, colon, rest = url.partition(":")
-    if _REDIS.match(url):
-        shown = _CREDENTIALS.sub("//***@", url)
-        raise RelayError(f"the relay {shown!r}: Redis is not in this version; use {_FORMS}")
+    if _scheme(url) in _REDIS:
+        return open_redis(url, reactor=reactor, history=history)
     if url == "memory:":
         return MemoryRelay(reactor, history)
     if scheme != "sqlite" or not colon:
-        raise RelayError(f"there is no relay {url!r}; use {_FORMS}")
+        raise RelayError(f"there is no relay {_without_password(url)!r}; use {_FORMS}")
     if rest.startswith("//"):
         # Some read three slashes as a relative path, others as an absolute one.
         raise RelayError(f"the relay {url!r}: after sqlite: comes a path without //, as in sqlite:/var/lib/chat.db")
@@ -54,6 +81,15 @@ def open_relay(
     path = Path(rest) if rest else _default_path(environ)
     check_place(path)
     return SqliteRelay(reactor, path, history, max_bytes=max_bytes)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
+
+
+def _without_password(url: str) -> str:
+    scheme, slashes, rest = url.partition("//")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
 def _default_path(environ: Mapping[str, str]) -> Path:
