@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: run test lint format simulate bench docs changelog clean
+.PHONY: run test lint format simulate soak bench docs changelog clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
@@ -28,6 +28,11 @@ RUNS ?= 20000
 SEED ?= 1
 simulate: $(VENV)/installed
 	$(BIN)/python tests/core/room_simulation.py --runs $(RUNS) --first-seed $(SEED)
+
+# Three nodes on Redis under faults, for as long as wanted: make soak SECONDS=600
+SECONDS ?= 600
+soak: $(VENV)/installed
+	$(BIN)/python -m tests.cluster.soak --seconds $(SECONDS)
 
 # Ratios, side by side in one run: compare nothing across runs.
 bench: $(VENV)/installed

@@ -159,6 +159,25 @@ def test_the_table_of_metrics_has_all_of_ours() -> None:
     assert listed == {re.sub(r"_info$", "", name) for name in ours}
 
 
+# Redis
+
+
+def test_the_user_of_redis_may_do_what_the_relay_does_and_no_more() -> None:
+    [block] = [text for _, text in code_blocks(ROOT / "docs" / "scaling.rst") if "ACL SETUSER" in text]
+    allowed = {name.upper() for name in re.findall(r"\+([a-z|]+)", block)}
+    code = ROOT / "twisted_chat" / "relay" / "redis"
+    used = {name for path in code.rglob("*.lua") for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text_of(path))}
+    modules = "".join(text_of(path) for path in code.glob("*.py"))
+    # A command is the first of several arguments, or of none that follow; SCRIPT LOAD and the like are two words.
+    for first, second in re.findall(r'execute\w*[(,]\s*"([A-Z]+)"(?:, "([A-Z]+)")?', modules):
+        used.add(f"{first}|{second}" if second else first)
+    used |= set(re.findall(r'b"((?:UN)?SUBSCRIBE)"', modules))
+    # These are methods of txredisapi, or written by the connection itself; those without a password are always allowed.
+    used |= {name.upper() for name in re.findall(r"protocol\.(ping|select|role)\(", modules)}
+    used |= {"EVALSHA", "PING"}
+    assert allowed == used
+
+
 # Two languages
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -69,24 +71,41 @@ class SlowRelay(MemoryRelay):
         self.holding = False
         self.deaf = False
         self.subscriptions: list[str] = []
-        self._held: deque[tuple[Deferred[History], History]] = deque()
+        self._held: deque[tuple[Deferred[History], str, Question]] = deque()
+        self._read: deque[tuple[Deferred[History], History]] = deque()
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         self.asked.append((room, question))
-        answer = super().history(room, question)
         if not self.holding:
-            return answer
+            return super().history(room, question)
         late: Deferred[History] = Deferred()
-        answer.addCallback(lambda history: self._held.append((late, history)))
+        self._held.append((late, room, question))
         return late
 
+    def read(self) -> None:
+        """Find the answer to the oldest question now; it is given later."""
+        if self._held:
+            late, room, question = self._held.popleft()
+            super().history(room, question).addCallback(lambda history: self._read.append((late, history)))
+
     def answer(self) -> None:
-        """Give the oldest answer that was kept back, as it was when it was asked for."""
-        late, history = self._held.popleft()
-        late.callback(history)
+        """Answer the oldest question: as it was when `read`, or as it is now."""
+        if not self._read:
+            self.read()
+        if self._read:
+            late, history = self._read.popleft()
+            late.callback(history)
+
+    def answer_all(self) -> None:
+        while self._read or self._held:
+            self.answer()
 
     def fail(self, error: Exception) -> None:
-        self._held.popleft()[0].errback(error)
+        """Fail to answer the oldest question."""
+        if not self._read and not self._held:
+            return
+        late = self._read.popleft()[0] if self._read else self._held.popleft()[0]
+        late.errback(error)
 
     def _deliver(self, room: str, publication: Any) -> None:
         if not self.deaf:
@@ -317,6 +336,62 @@ def test_what_is_said_before_the_room_knows_where_it_stands_is_not_lost(node: No
     ann.leave()
 
 
+@pytest.mark.parametrize("newest", [0, 1])
+@pytest.mark.parametrize("answers_before", [0, 1])
+def test_what_is_said_before_the_answers_is_in_them_and_not_lost(node: Node, newest: int, answers_before: int) -> None:
+    node.say("zero")
+    node.relay.holding = True
+    ann = node.member(newest=newest)
+    for _ in range(answers_before):
+        node.relay.answer()
+    node.say("one")
+    node.say("two")
+    node.relay.answer_all()
+    assert ann.heard() == ["one", "two"], "with both, it has the newest one too"
+    node.relay.holding = False
+    node.say("three")
+    assert ann.heard() == ["three"]
+    ann.leave()
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["join", "join", "newest", "say", "read", "answer", "fail", "retry"]), max_size=25))
+def test_members_hear_all_that_is_said_after_they_joined(steps: list[str]) -> None:
+    node = Node()
+    node.relay.holding = True
+    said: list[str] = ["before"]
+    node.say("before")
+    members: list[tuple[Member, int, int]] = []
+    for step in steps:
+        match step:
+            case "join" | "newest":
+                newest = 2 if step == "newest" else 0
+                members.append((node.member(newest=newest), len(said), newest))
+            case "say":
+                said.append(f"{len(said)}")
+                node.say(said[-1])
+            case "read":
+                node.relay.read()
+            case "answer":
+                node.relay.answer()
+            case "fail":
+                node.relay.fail(ChatError(Reason.TRY_AGAIN, "busy"))
+            case "retry":
+                node.clock.advance(RETRY[1])
+    node.relay.holding = False
+    node.relay.answer_all()
+    node.clock.advance(RETRY[1])
+    for member, joined, newest in members:
+        heard = member.heard()
+        assert heard == said[len(said) - len(heard) :], "in order, without a gap, nothing twice"
+        since = len(said) - joined
+        assert since <= len(heard) <= since + newest
+        member.leave()
+    node.relay.stop()
+    node.clock.advance(0)
+    assert not node.clock.getDelayedCalls()
+
+
 def test_a_history_that_fails_is_asked_again(node: Node) -> None:
     node.relay.holding = True
     ann = node.member(newest=5)
@@ -423,6 +498,7 @@ def test_an_answer_from_before_an_interruption_is_void(node: Node) -> None:
     ann = node.member()
     node.relay.holding = True
     node.hub.resumed()  # asks
+    node.relay.read()
     node.hub.interrupted()
     node.relay.deaf = True
     node.say("one")

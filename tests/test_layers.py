@@ -18,19 +18,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "subscriber": {"core", "wire"},
     "fanout": {"core", "wire", "subscriber"},
     "hub": {"core", "wire", "relay", "metrics", "subscriber", "fanout"},
+    "control": {"core", "relay", "hub"},
+    "nodes": {"core", "relay"},
     "auth": {"core", "auth"},
     "logs": set(),
     "systemd": set(),
     "config": {"core", "relay"},
     "options": {"config"},
-    "server": {"core", "wire", "hub", "metrics", "subscriber", "auth", "logs", "server"},
+    "server": {"core", "wire", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs", "server"},
     "client": {"core", "auth"},
 }
 """By the first name below `twisted_chat`. `service` and `__main__`, where everything meets, may import all."""
 
 PURE = {"core", "wire"}
 IMPURE = {"twisted", "autobahn", "socket", "os", "time", "threading", "asyncio", "sqlite3", "random", "pathlib", "io"}
-ONLY_INTERFACE = {"hub": "relay", "config": "relay"}
+ONLY_INTERFACE = {"hub": "relay", "config": "relay", "control": "relay", "nodes": "relay"}
 """Who may know of relays only what `relay.interface` says."""
 
 

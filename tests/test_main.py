@@ -147,6 +147,45 @@ def test_tail_prints_until_it_is_interrupted(client: type[Client], said: Said) -
     assert errors == "twisted_chat tail: the history does not reach back so far; messages may be missing here\n"
 
 
+# Nodes
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the server says of its nodes; how it was asked comes first."""
+    said: list[dict[str, Any]] = []
+
+    class Server:
+        def __init__(self, url: str, **options: Any) -> None:
+            said.insert(0, {"url": url, **options})
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return said[1:]
+
+    monkeypatch.setattr(tools, "ApiClient", Server)
+    monkeypatch.setattr(time, "time", lambda: 1_795_000_000.0)
+    return said
+
+
+def test_nodes_are_a_table(nodes: list[dict[str, Any]], tmp_path: Path, said: Said) -> None:
+    for name, up in (("a", 0.2), ("b-long-name", 3_725.0), ("c", 100_000.0), ("d", -5.0)):
+        started = 1_795_000_000.0 - up
+        nodes.append({"name": name, "version": "1.0", "started": started, "rooms": 3, "members": 12})
+    nodes.append({"name": "of another version"})
+    (tmp_path / "api-key").write_text("k3y")
+    assert tools.main(["nodes", "http://127.0.0.1:8080", "--api-key-file", str(tmp_path / "api-key")]) == 0
+    assert nodes[0] == {"url": "http://127.0.0.1:8080", "api_key": "k3y", "verify": True}
+    assert said() == (
+        "NAME                VERSION  UP FOR  ROOMS  MEMBERS\n"
+        "a                   1.0      0s      3      12\n"
+        "b-long-name         1.0      1h 2m   3      12\n"
+        "c                   1.0      1d 3h   3      12\n"
+        "d                   1.0      0s      3      12\n"
+        "of another version  ?        0s      ?      ?\n",
+        "",
+    )
+
+
 # Checking
 
 
@@ -199,7 +238,16 @@ def test_version(said: Said) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["sing"], ["publish"], ["token", "u1"], ["tail", ROOM, "hi"], ["publish", ROOM, "hi", "--loud"]]
+    "arguments",
+    [
+        [],
+        ["sing"],
+        ["nodes", "http://127.0.0.1:8080"],
+        ["publish"],
+        ["token", "u1"],
+        ["tail", ROOM, "hi"],
+        ["publish", ROOM, "hi", "--loud"],
+    ],
 )
 def test_what_is_no_command(arguments: list[str], said: Said) -> None:
     with pytest.raises(SystemExit) as error:

@@ -1,4 +1,4 @@
-"""`python -m twisted_chat`: tools beside the server: check a configuration, make a token, publish, follow a room."""
+"""`python -m twisted_chat`: tools beside the server: check a configuration, make a token, publish, tail, list nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted_chat import __version__
 from twisted_chat.auth import KeyFileError, SigningKey, make_token
-from twisted_chat.client import ClientError, RoomClient
+from twisted_chat.client import ApiClient, ClientError, RoomClient
 from twisted_chat.core.errors import ChatError
 
 
@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("message", nargs="?", help="the message; else each line of standard input")
         else:
             command.add_argument("--since", metavar="ID", help="begin after this message")
+
+    nodes = commands.add_parser("nodes", help="list the nodes that serve the same rooms")
+    nodes.add_argument("url", help="one of them, such as http://127.0.0.1:8080")
+    nodes.add_argument("--api-key-file", type=Path, required=True, help="a file that holds an API key")
+    nodes.add_argument("--insecure", action="store_true", help="take any certificate, for development")
+    nodes.set_defaults(run=_nodes)
     return parser
 
 
@@ -120,6 +126,30 @@ def _tail(options: argparse.Namespace) -> int:
     for message in _room(options).follow(options.since, on_reset=_say_reset):
         print(f"{message['timestamp']} {message['handle']}: {message['message']}", flush=True)
     return 0
+
+
+def _nodes(options: argparse.Namespace) -> int:
+    server = ApiClient(options.url, api_key=_secret(options.api_key_file), verify=not options.insecure)
+    now = time.time()
+    rows = [("NAME", "VERSION", "UP FOR", "ROOMS", "MEMBERS")]
+    for node in server.nodes():
+        version, rooms, members = (str(node.get(what, "?")) for what in ("version", "rooms", "members"))
+        rows.append((node["name"], version, _duration(now - float(node.get("started", now))), rooms, members))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    """In the two largest units: ``3d 4h``."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts or size == 1:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
 
 
 def _say_reset() -> None:

@@ -1,4 +1,4 @@
-"""A small client of a room, for the command line: posts messages and follows the event stream."""
+"""A small client for the command line: posts messages to a room, follows its event stream, asks the API."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ class Unreachable(ClientError):  # noqa: N818 - a state of the server
     """There is no server right now, or it takes nobody."""
 
 
-class RoomClient:
-    """One room by its URL, such as ``http://127.0.0.1:8080/chat/lobby``."""
+class _Client:
+    """What is at one URL. `kind` and `example` say what that should be."""
+
+    kind: str
+    example: str
 
     def __init__(self, url: str, *, token: str | None = None, api_key: str | None = None, verify: bool = True) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ClientError(f"{url!r} is no room's URL; give for example http://127.0.0.1:8080/chat/lobby")
+            raise ClientError(f"{url!r} is no {self.kind}'s URL; give for example {self.example}")
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if api_key:
@@ -44,6 +47,34 @@ class RoomClient:
         if not verify:
             self._context.check_hostname = False
             self._context.verify_mode = ssl.CERT_NONE
+
+    def _open(self, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
+        request = Request(self._url, body, self._headers | headers)  # noqa: S310  # its scheme was checked
+        try:
+            response: HTTPResponse = urlopen(request, timeout=PATIENCE, context=self._context)  # noqa: S310  # as above
+        except HTTPError as error:
+            kind = Unreachable if error.code in TRY_AGAIN else ClientError
+            raise kind(f"{self._url}: {_complaint(error)}") from None
+        except URLError as error:
+            raise Unreachable(f"{self._url}: {error.reason}") from None
+        except (OSError, HTTPException) as error:
+            # It hung up, or speaks something else, as the port of an https: URL does.
+            raise Unreachable(f"{self._url}: no answer in HTTP: {error!r}") from None
+        return response
+
+    def _expect(self, response: HTTPResponse, content_type: str) -> None:
+        found = response.headers.get_content_type()
+        if found != content_type:
+            raise ClientError(
+                f"{self._url}: this is not a {self.kind}, which would answer with {content_type}, not {found}"
+            )
+
+
+class RoomClient(_Client):
+    """One room by its URL, such as ``http://127.0.0.1:8080/chat/lobby``."""
+
+    kind = "room"
+    example = "http://127.0.0.1:8080/chat/lobby"
 
     def publish(self, handle: str | None, message: str, key: str | None = None) -> dict[str, Any]:
         """Post a message; the message as stored."""
@@ -86,24 +117,24 @@ class RoomClient:
                 pass  # it broke off
             sleep(AGAIN)
 
-    def _open(self, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
-        request = Request(self._url, body, self._headers | headers)  # noqa: S310  # its scheme was checked
-        try:
-            response: HTTPResponse = urlopen(request, timeout=PATIENCE, context=self._context)  # noqa: S310  # as above
-        except HTTPError as error:
-            kind = Unreachable if error.code in TRY_AGAIN else ClientError
-            raise kind(f"{self._url}: {_complaint(error)}") from None
-        except URLError as error:
-            raise Unreachable(f"{self._url}: {error.reason}") from None
-        except (OSError, HTTPException) as error:
-            # It hung up, or speaks something else, as the port of an https: URL does.
-            raise Unreachable(f"{self._url}: no answer in HTTP: {error!r}") from None
-        return response
 
-    def _expect(self, response: HTTPResponse, content_type: str) -> None:
-        found = response.headers.get_content_type()
-        if found != content_type:
-            raise ClientError(f"{self._url}: this is not a room, which would answer with {content_type}, not {found}")
+class ApiClient(_Client):
+    """The API of a server by the server's URL, such as ``http://127.0.0.1:8080``."""
+
+    kind = "server"
+    example = "http://127.0.0.1:8080"
+
+    def __init__(self, url: str, *, api_key: str | None = None, verify: bool = True) -> None:
+        super().__init__(url, api_key=api_key, verify=verify)
+        self._server = url.rstrip("/")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """What each node told last. Raises `ClientError`."""
+        self._url = f"{self._server}/api/nodes"
+        with self._open(None, {}) as response:
+            self._expect(response, "application/json")
+            nodes: list[dict[str, Any]] = json.load(response)["nodes"]
+            return nodes
 
 
 class _Event(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
-from twisted_chat.core.room import Room
+from twisted_chat.core.room import Member, Room
 from twisted_chat.fanout import RoomAudience, Turn
 from twisted_chat.metrics import Metrics, Source
 from twisted_chat.relay.interface import Relay
@@ -24,19 +24,17 @@ RETRY: Final = (0.2, 1.0)
 """Seconds, at least and at most, until a history that did not answer is asked again."""
 
 
-class HubRoom:
-    """A room that has members on this node; the `core.room.Archive` of its `Room`."""
+class RelayArchive:
+    """A room's past, as the relay has it; a `core.room.Archive`."""
 
     _log = Logger()
 
-    def __init__(self, name: str, relay: Relay, reactor: IReactorTime, audience: RoomAudience) -> None:
+    def __init__(self, name: str, relay: Relay, reactor: IReactorTime) -> None:
         self.name: Final = name
-        self.audience: Final = audience
-        self.members: set[Subscriber] = set()
-        self.room: Final[Room[Subscriber]] = Room(self, audience)
         self._relay = relay
         self._reactor = reactor
         self._retries: set[IDelayedCall] = set()
+        self._closed = False
 
     def ask(self, question: Question, answered: Callable[[History | None], None]) -> None:
         self._relay.history(self.name, question).addCallbacks(answered, lambda _: answered(None)).addErrback(
@@ -48,13 +46,13 @@ class HubRoom:
             self._retries.discard(call)
             again()
 
-        if self.members:
+        if not self._closed:
             call = self._reactor.callLater(random.uniform(*RETRY), now)  # noqa: S311 - spreads load, not a secret
             self._retries.add(call)
 
     def close(self) -> None:
-        """Nobody is here any more."""
-        self.audience.flush()
+        """Nobody asks any more."""
+        self._closed = True
         for call in self._retries:
             call.cancel()
         self._retries.clear()
@@ -63,11 +61,51 @@ class HubRoom:
         self._log.failure("room {room} failed on an answer of its history", failure, room=self.name)
 
 
+class HubRoom(RelayArchive):
+    """A room that has members on this node."""
+
+    def __init__(self, name: str, relay: Relay, reactor: IReactorTime, audience: RoomAudience) -> None:
+        super().__init__(name, relay, reactor)
+        self.audience: Final = audience
+        self.members: set[Subscriber] = set()
+        self.room: Final[Room[Subscriber]] = Room(self, audience)
+
+    def close(self) -> None:
+        """Nobody is here any more."""
+        self.audience.flush()
+        super().close()
+
+
+class FollowedRoom(RelayArchive):
+    """A room that the server itself follows; the `core.room.Audience` of its one member."""
+
+    def __init__(self, name: str, relay: Relay, reactor: IReactorTime) -> None:
+        super().__init__(name, relay, reactor)
+        self.room: Final[Room[Member]] = Room(self, self)
+        self._live: list[Member] = []
+
+    def add(self, member: Member) -> None:
+        self._live.append(member)
+
+    def discard(self, member: Member) -> None:
+        if member in self._live:
+            self._live.remove(member)
+
+    def publish(self, publication: Publication) -> None:
+        for member in list(self._live):
+            member.receive((publication,))
+
+    def clear(self) -> list[Member]:
+        live, self._live = self._live, []
+        return live
+
+
 class Hub:
     """All rooms of this node; what the relay calls back (`relay.interface.RelayEvents`)."""
 
     def __init__(self, relay: Relay, reactor: IReactorTime, metrics: Metrics) -> None:
         self.rooms: dict[str, HubRoom] = {}
+        self._followed: dict[str, FollowedRoom] = {}
         self._relay = relay
         self._reactor = reactor
         self._metrics = metrics
@@ -138,6 +176,23 @@ class Hub:
             here.audience.flush()
         member.write(data)
 
+    def follow(self, room: str, member: Member, newest: int) -> None:
+        """Make something of the server's own the member of a room that no client can have: it counts as nobody.
+
+        First it is given the newest so many publications.
+        """
+        here = self._followed[room] = FollowedRoom(room, self._relay, self._reactor)
+        self._relay.subscribe(room)
+        here.room.sync()
+        here.room.join(member, newest=newest)
+
+    def unfollow(self, room: str) -> None:
+        """The inverse; no harm if it was not followed."""
+        here = self._followed.pop(room, None)
+        if here is not None:
+            here.close()
+            self._relay.unsubscribe(room)
+
     def member_count(self) -> int:
         """How many members all rooms of this node have."""
         return sum(len(here.members) for here in self.rooms.values())
@@ -152,7 +207,7 @@ class Hub:
     # What the relay calls
 
     def deliver(self, room: str, publication: Publication) -> None:
-        here = self.rooms.get(room)
+        here = self.rooms.get(room) or self._followed.get(room)
         if here is not None:
             here.room.deliver(publication)
 
@@ -174,12 +229,14 @@ class Hub:
             here.room.sync()
 
     def top(self, room: str, position: Position) -> None:
-        here = self.rooms.get(room)
+        here = self.rooms.get(room) or self._followed.get(room)
         if here is not None:
             here.room.check(position)
 
-    def _named(self, names: Collection[str] | None) -> list[HubRoom]:
-        return [self.rooms[name] for name in (self.rooms if names is None else names) if name in self.rooms]
+    def _named(self, names: Collection[str] | None) -> Iterator[HubRoom | FollowedRoom]:
+        for rooms in (self.rooms, self._followed):
+            # A copy: what is told may open and close rooms.
+            yield from [rooms[name] for name in (rooms if names is None else names) if name in rooms]
 
     def _tell(self, room: str, event: Event, data: bytes) -> None:
         here = self.rooms.get(room)

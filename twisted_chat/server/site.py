@@ -13,11 +13,13 @@ from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.static_files import StaticFile, StaticFiles
 
 
-def site_resource(rooms: RoomResource, static: dict[str, StaticFile]) -> Resource:
-    """``/chat/ROOM``, ``/static/NAME``, and ``/``, which says how to use them."""
+def site_resource(rooms: RoomResource, static: dict[str, StaticFile], api: Resource | None = None) -> Resource:
+    """``/chat/ROOM``, ``/static/NAME``, ``/api``, and ``/``, which says how to use them."""
     root = _Root(static["index.html"])
     root.putChild(b"chat", rooms)
     root.putChild(b"static", StaticFiles(static))
+    if api is not None:
+        root.putChild(b"api", api)
     root.putChild(b"favicon.ico", _Page(static["favicon.svg"]))
     root.putChild(b"", _Page(static["index.html"]))
     return root

@@ -1,0 +1,212 @@
+"""Publications and questions as scripts, against a list that keeps everything and the answers of the other relays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Published, Question, Since
+from twisted_chat.relay.answer import answer
+from twisted_chat.relay.interface import HistoryLimits
+from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
+from twisted_chat.relay.redis.publications import EMPTY_ROOM_MS, Storage, parse
+from twisted_chat.relay.redis.scripts import Call
+
+if TYPE_CHECKING:
+    from tests.relay.redis_server import RedisServer
+
+LIMITS = st.integers(0, 8)
+
+
+def run(server: RedisServer, *calls: Call) -> list[Any]:
+    """Without a relay: what the script answers."""
+    commands: list[tuple[str | bytes, ...]] = []
+    for script, keys, args in calls:
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in (len(keys), *keys, *args)]
+        commands.append(("EVAL", script.text, *parts))
+    replies = server.commands(*commands)
+    for reply in replies:
+        assert not isinstance(reply, Exception), reply
+    return replies
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question whose position is the one of the publication `back` from the newest, or nearly so."""
+
+    kind: type[Since | Before] | None
+    limit: int
+    back: int
+    shift: tuple[int, int]
+
+    def question(self, known: Sequence[Position]) -> Question:
+        if self.kind is None:
+            return Newest(self.limit)
+        at = known[-1 - self.back % len(known)]
+        return self.kind(
+            Position(at.epoch, max(at.offset + self.shift[0], 0), max(at.tag + self.shift[1], 0)), self.limit
+        )
+
+
+QUESTIONS = st.builds(
+    Asked,
+    st.sampled_from([None, Since, Before]),
+    LIMITS,
+    st.integers(0, 12),
+    st.sampled_from([(0, 0)] * 4 + [(1, 0), (-1, 0), (0, 1), (0, -1), (2, 5)]),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    count=st.sampled_from([0, 1, 3, 1_000]),
+    steps=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.binary(max_size=4), st.sampled_from([None, None, "k", "l"])), max_size=4),
+            st.lists(QUESTIONS, max_size=4),
+        ),
+        max_size=5,
+    ),
+)
+def test_it_answers_as_the_other_relays_do(
+    redis_server: RedisServer,
+    count: int,
+    steps: list[tuple[list[tuple[bytes, str | None]], list[Asked]]],
+) -> None:
+    room = str(uuid4())
+    storage = Storage(0, HistoryLimits(count=count, age=3_600.0))
+    [reply] = run(redis_server, storage.ask(room, Newest(0)))
+    top = storage.answer(Newest(0), reply).top
+    kept: list[Publication] = []
+    keys: dict[str, Publication] = {}
+    known = [top]
+    for drafts, asked in steps:
+        for data, key in drafts:
+            [(duplicate, text)] = run(redis_server, storage.publish(room, data, key))
+            stored = parse(text)
+            if key is not None and key in keys:
+                assert Published(stored, duplicate=bool(duplicate)) == Published(keys[key], duplicate=True)
+                continue
+            assert not duplicate
+            stored = Publication(stored.position, stored.previous, data)
+            assert (stored.position.epoch, stored.position.offset) == (top.epoch, top.offset + 1)
+            assert stored.previous == top.tag < stored.position.tag
+            top = stored.position
+            kept.append(stored)
+            known.append(top)
+            if key is not None:
+                keys[key] = stored
+        questions = [each.question(known) for each in asked]
+        calls = [storage.ask(room, question) for question in questions]
+        for question, reply in zip(questions, run(redis_server, *calls) if calls else [], strict=True):
+            assert storage.answer(question, reply) == expected(question, top, kept[-count:] if count else [])
+
+
+def expected(question: Question, top: Position, kept: Sequence[Publication]) -> History:
+    return answer(question, top, lambda first, last: [one for one in kept if first <= one.position.offset <= last])
+
+
+# Names and lives
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage(0, HistoryLimits(count=100, age=1_000.0))
+
+
+def lives(server: RedisServer, key: bytes) -> float:
+    return int(server.command("PTTL", key)) / 1000
+
+
+def test_all_keys_of_a_room_have_its_name_as_hash_tag(redis_server: RedisServer, storage: Storage) -> None:
+    room = f"a/b {{c}} ä {uuid4()}"
+    run(redis_server, storage.publish(room, b"x", "any {key}"))
+    tag = b"{a%2Fb%20%7Bc%7D%20%C3%A4%20" + room[-36:].encode() + b"}"
+    keys = redis_server.command("KEYS", b"*" + room[-36:].encode() + b"*")
+    assert set(keys) == {
+        b"twisted_chat:" + tag + b":position",
+        b"twisted_chat:" + tag + b":stream",
+        b"twisted_chat:" + tag + b":key:any {key}",
+    }
+    assert set(keys) == {position_key(room), stream_key(room), idempotency_key(room, "any {key}")}
+    assert channel(3, room) == b"twisted_chat:3:" + tag
+
+
+def test_what_is_kept_lives_as_long_as_it_may_be_asked_for(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    run(redis_server, storage.publish(room, b"x", "key"))
+    assert 990 < lives(redis_server, stream_key(room)) <= 1_000
+    assert 990 < lives(redis_server, position_key(room)) <= 1_000
+    assert 290 < lives(redis_server, idempotency_key(room, "key")) <= 300
+
+
+def test_a_position_outlives_a_short_history(redis_server: RedisServer) -> None:
+    room = str(uuid4())
+    run(redis_server, Storage(0, HistoryLimits(count=10, age=10.0)).publish(room, b"x", None))
+    assert lives(redis_server, stream_key(room)) <= 10
+    assert 290 < lives(redis_server, position_key(room)) <= 300
+
+
+def test_what_is_kept_for_ever_does_not_expire(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    for each in (storage, Storage(0, HistoryLimits(count=10, age=0.0))):
+        run(redis_server, each.publish(room, b"x", None))
+    assert redis_server.command("PTTL", stream_key(room)) == -1
+    assert redis_server.command("PTTL", position_key(room)) == -1
+
+
+def test_rooms_that_were_only_looked_at_are_soon_forgotten(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    run(redis_server, storage.ask(room, Newest(1)))
+    assert lives(redis_server, position_key(room)) <= EMPTY_ROOM_MS / 1000
+    redis_server.command("PEXPIRE", position_key(room), "5000")
+    run(redis_server, storage.ask(room, Newest(1)))
+    assert lives(redis_server, position_key(room)) > 500, "someone is there"
+    run(redis_server, storage.publish(room, b"x", None))
+    redis_server.command("PEXPIRE", position_key(room), "900000")
+    run(redis_server, storage.ask(room, Newest(1)))
+    assert lives(redis_server, position_key(room)) > 800, "it was shortened"
+
+
+def test_redis_keeps_little_more_than_the_count(redis_server: RedisServer) -> None:
+    room, storage = str(uuid4()), Storage(0, HistoryLimits(count=10, age=1_000.0))
+    run(redis_server, *[storage.publish(room, b"x" * 100, None) for _ in range(500)])
+    assert 10 <= redis_server.command("XLEN", stream_key(room)) <= 110
+
+
+def test_redis_drops_what_is_too_old_from_a_stream_that_goes_on(redis_server: RedisServer) -> None:
+    room, storage = str(uuid4()), Storage(0, HistoryLimits(count=1_000, age=1_000.0))
+    old = Storage(0, HistoryLimits(count=1_000, age=0.0))
+    run(redis_server, old.publish(room, b"old", None))
+    [(_, text)] = run(redis_server, old.publish(room, b"new", None))
+    # Times cannot be turned back: the first one is put where it would be, two days ago.
+    stored = parse(text)
+    redis_server.command("DEL", stream_key(room))
+    long_ago = stored.position.tag - 2 * 86_400 * 1_000_000
+    redis_server.command("XADD", stream_key(room), f"{long_ago}-1", "p", "0", "d", "old")
+    [reply] = run(redis_server, storage.ask(room, Newest(10)))
+    assert storage.answer(Newest(10), reply).publications == (), "hidden before it is dropped"
+    run(redis_server, storage.publish(room, b"newer", None))
+    assert redis_server.command("XLEN", stream_key(room)) == 1
+
+
+def test_a_clock_that_was_set_back_does_not_turn_tags_back(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    [(_, text)] = run(redis_server, storage.publish(room, b"x", None))
+    ahead = parse(text).position.tag + 3_600 * 1_000_000
+    redis_server.command("HSET", position_key(room), "t", str(ahead))
+    replies = run(redis_server, *[storage.publish(room, b"x", None) for _ in range(2)])
+    stored = [parse(text) for _, text in replies]
+    assert [(one.previous, one.position.tag) for one in stored] == [(ahead, ahead + 1), (ahead + 1, ahead + 2)]
+
+
+@pytest.mark.parametrize("text", [b"", b"1:2:3:E", b"x:2:3:E:data", b"1:2:3:\xff:data"])
+def test_what_is_no_publication_is_not_parsed(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any of them
+        parse(text)

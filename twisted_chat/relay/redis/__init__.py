@@ -1,0 +1,31 @@
+"""The relay through Redis or Valkey.
+
+Nothing here but `open_redis`, ``url`` and ``reader`` may be imported before a reactor was chosen: txredisapi installs
+one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted_chat.relay.interface import HistoryLimits, Relay
+from twisted_chat.relay.redis.url import parse_url
+
+if TYPE_CHECKING:
+    from twisted_chat.relay.redis.endpoints import IRedisReactor
+
+
+def open_redis(url: str, *, reactor: IRedisReactor, history: HistoryLimits) -> Relay:
+    """The relay through the Redis that `url` names, not started. Raises `RelayError`.
+
+    ``redis://[USER:PASSWORD@]HOST[:PORT][/DB]``
+        over TCP; ``rediss:`` over TLS, verified by the system's certificates or those of ``?ca=FILE``
+    ``redis+unix://[USER:PASSWORD@]/PATH[?db=DB]``
+        over a Unix socket
+    ``redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST…/SERVICE[/DB]``
+        the master of that service, which the Sentinels on these hosts know; ``rediss+sentinel:`` over TLS
+    """
+    server = parse_url(url)
+    from twisted_chat.relay.redis.relay import RedisRelay
+
+    return RedisRelay(reactor, server, history)

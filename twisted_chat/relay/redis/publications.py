@@ -1,0 +1,101 @@
+"""Publications and answers as they stand in Redis."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Sequence
+from typing import Any, Final
+
+from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Question, Since
+from twisted_chat.relay.answer import answer
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
+from twisted_chat.relay.position import horizon
+from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
+from twisted_chat.relay.redis.scripts import HISTORY, PUBLISH, Call
+
+EMPTY_ROOM_MS: Final = 600_000
+"""How long the position of a room without publications is kept when nobody is in it. Anyone can make one up by looking
+at it, so they must not pile up."""
+_LONGEST_MS: Final = 10**15
+_LETTERS: Final = string.ascii_letters + string.digits
+
+
+class Storage:
+    """How publications are written and questions are asked: script calls, and what their replies mean."""
+
+    def __init__(self, database: int, limits: HistoryLimits) -> None:
+        self.position_ms: Final = _milliseconds(max(limits.age, IDEMPOTENCY_SECONDS)) if limits.age else 0
+        """How long the position of a room outlives its last publication; 0: for ever."""
+        self._database = database
+        self._limits = limits
+        lives = (_milliseconds(limits.age), self.position_ms, _milliseconds(IDEMPOTENCY_SECONDS))
+        self._constants: Final = [b"%d" % number for number in (limits.count, *lives)]
+
+    def publish(self, room: str, data: bytes, key: str | None) -> Call:
+        keys: tuple[bytes, ...] = (position_key(room), stream_key(room))
+        if key is not None:
+            keys = (*keys, idempotency_key(room, key))
+        return Call(PUBLISH, keys, (data, _epoch(), *self._constants, channel(self._database, room)))
+
+    def ask(self, room: str, question: Question) -> Call:
+        epoch, place, up_to, after = _slice(question)
+        return Call(
+            HISTORY,
+            (position_key(room), stream_key(room)),
+            (_epoch(), EMPTY_ROOM_MS, epoch, place, up_to, after),
+        )
+
+    def answer(self, question: Question, reply: Sequence[Any]) -> History:
+        name, offset, tag, up_to, after, (seconds, microseconds) = reply
+        epoch = name.decode("ascii")
+        top = Position(epoch, int(offset), int(tag))
+        # What the limits no longer allow may still be there: Redis drops it in larger pieces.
+        first_kept = top.offset - self._limits.count + 1
+        oldest = horizon(self._limits, int(seconds) + int(microseconds) / 1e6)
+        found = [_entry(epoch, *entry) for entry in (*reversed(up_to), *after)]
+
+        def read(first: int, last: int) -> list[Publication]:
+            return [
+                each
+                for each in found
+                if max(first, first_kept) <= each.position.offset <= last and each.position.tag >= oldest
+            ]
+
+        return answer(question, top, read)
+
+
+def parse(text: bytes) -> Publication:
+    """From ``offset:tag:previous:epoch:data``. Raises `ValueError`."""
+    offset, tag, previous, epoch, data = text.split(b":", 4)
+    return Publication(Position(epoch.decode("ascii"), int(offset), int(tag)), int(previous), data)
+
+
+def _entry(epoch: str, identity: bytes, fields: Sequence[bytes]) -> Publication:
+    tag, offset = identity.split(b"-")
+    _, previous, _, data = fields
+    return Publication(Position(epoch, int(offset), int(tag)), int(previous), data)
+
+
+def _slice(question: Question) -> tuple[str, str, int, int]:
+    """The part of a stream that has the answer; see ``history.lua``."""
+    match question:
+        case Newest(limit):
+            return "", "+", limit + 1, 0
+        case Since(position, limit):
+            return position.epoch or "-", _place(position), 0, max(limit, 1)
+        case Before(position, limit):
+            return position.epoch or "-", _place(position), limit + 2, 1
+
+
+def _place(position: Position) -> str:
+    return f"{position.tag}-{position.offset}"
+
+
+def _epoch() -> str:
+    """For a history, should one begin. That is seldom, so it is made quickly; it looks like those of other relays."""
+    return "".join(random.choices(_LETTERS, k=8))  # noqa: S311 - no secret
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(int(seconds * 1000), 1), _LONGEST_MS) if seconds else 0

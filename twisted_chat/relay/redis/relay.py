@@ -1,0 +1,343 @@
+"""A relay for many nodes: publications, presence and signals go through Redis."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+
+from twisted.internet import defer
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, gatherResults, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.publication import History, Newest, Position, Published, Question
+from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
+from twisted_chat.relay.presence import NOT_RUNNING, refused
+from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
+from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError, describe, is_expected, refusal
+from twisted_chat.relay.redis.greeting import greet
+from twisted_chat.relay.redis.link import Link
+from twisted_chat.relay.redis.names import channel, inbox_channel
+from twisted_chat.relay.redis.presence import BEAT, Presence
+from twisted_chat.relay.redis.probe import Probe
+from twisted_chat.relay.redis.protocol import CommandProtocol, LinkLimits, SubscriberProtocol
+from twisted_chat.relay.redis.publications import Storage, parse
+from twisted_chat.relay.redis.publisher import Publisher
+from twisted_chat.relay.redis.scripts import SCRIPTS, ScriptCaller
+from twisted_chat.relay.redis.subscriptions import Subscriptions
+from twisted_chat.relay.redis.tops import TopCheck
+from twisted_chat.relay.redis.url import RedisServer
+
+T = TypeVar("T")
+
+START: Final = 2.0
+"""Seconds that `start` waits for the first connections; without them, what comes is refused."""
+
+
+class RedisRelay:
+    """See `relay.interface.Relay`. It runs once: after `stop` make another.
+
+    Commands go through one link, in order; messages come through another. What is acknowledged is in Redis; whether it
+    outlives Redis is a matter of how that is set up.
+    """
+
+    durable = True
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IRedisReactor,
+        server: RedisServer,
+        history: HistoryLimits,
+        limits: LinkLimits = LinkLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        """Raises `RelayError` when this system cannot connect to such a server."""
+        self._reactor = reactor
+        self._database: Final = server.database
+        self._name: Final = server.name
+        self._events: RelayEvents | None = None
+        self._accepting = False
+        self._stopped = False
+        self._lifecycle = DeferredLock()
+        self._pending = _Pending()
+        self._trouble: Reason | None = None
+
+        endpoint = redis_endpoint(reactor, server, limits)
+        self._commands = Link(
+            reactor,
+            endpoint,
+            lambda: CommandProtocol(reactor, limits),
+            partial(greet, server=server, scripts=SCRIPTS),
+            name=f"{server.name} for commands",
+            limits=limits,
+            up=self._commands_up,
+            down=self._commands_down,
+        )
+        self._messages = Link(
+            reactor,
+            endpoint,
+            lambda: SubscriberProtocol(reactor, limits, self._received),
+            partial(greet, server=server),
+            name=f"{server.name} for messages",
+            limits=limits,
+            up=self._messages_up,
+            down=self._messages_down,
+        )
+        execute = self._commands.execute
+        node = secrets.token_hex(8).encode()
+        self._inbox: Final = inbox_channel(server.database, node)
+        self._probe = Probe(reactor, execute, node, self._inbox, limits.deadline)
+        self._scripts = ScriptCaller(execute)
+        self._storage = Storage(server.database, history)
+        self._publisher = Publisher(reactor, self._storage, self._scripts.call)
+        self._presence = Presence(server.database, self._scripts.call, execute, reactor.seconds)
+        self._subscriptions = Subscriptions(
+            server.database, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
+        )
+        self._tops = TopCheck(
+            reactor,
+            execute,
+            rooms=self._subscriptions.rooms.values,
+            look=lambda room: self._ask(room, Newest(0)),
+            told=self._top,
+            position_ms=self._storage.position_ms,
+        )
+        self._beat = LoopingCall(self._beaten)
+        self._beat.clock = reactor
+
+    # Start and stop
+
+    def start(self, events: RelayEvents) -> Deferred[None]:
+        """Fires as soon as it is known whether Redis is there, also when it is not: it is awaited then."""
+        if self._stopped:
+            return fail(RelayError("the relay was stopped before it had started"))
+        self._events = events
+        self._accepting = True
+        started = Deferred.fromCoroutine(self._tried())
+        self._commands.start()
+        self._messages.start()
+        self._tops.start()
+        self._beat.start(BEAT, now=False)
+        return started.addTimeout(START, self._reactor).addErrback(_trap_timeout)
+
+    async def _tried(self) -> None:
+        for tried in [link.tried() for link in (self._commands, self._messages)]:
+            await tried
+        await self._paced()
+
+    def stop(self) -> Deferred[None]:
+        self._accepting = False
+        self._stopped = True
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        async with self._lifecycle:
+            await self._pending.idle()
+            if self._beat.running:
+                self._beat.stop()
+            self._tops.stop()
+            # Not when a link is down: nobody waits for Redis here.
+            with suppress(Exception):
+                await self._probe_links()  # what was published before has been delivered then
+                await self._presence.close()
+            self._publisher.stop()
+            self._events = None
+            await gatherResults([self._commands.stop(), self._messages.stop()])
+
+    def ready(self) -> Deferred[None]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        return Deferred.fromCoroutine(self._ready())
+
+    # Publications
+
+    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        return self._answering(self._publisher.publish(room, data, key)).addCallback(self._works)
+
+    def history(self, room: str, question: Question) -> Deferred[History]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        # A room must not know where it stands before it hears what follows.
+        confirmed = self._subscriptions.confirmed(room) or succeed(None)
+        return self._answering(confirmed.addCallback(lambda _: self._ask(room, question)))
+
+    def signal(self, room: str, data: bytes) -> None:
+        if self._accepting:
+            self._commands.execute("PUBLISH", channel(self._database, room), b"s" + data).addErrback(_nothing)
+
+    # Rooms
+
+    def subscribe(self, room: str) -> None:
+        if self._accepting:
+            self._subscriptions.add(room)
+
+    def unsubscribe(self, room: str) -> None:
+        if self._accepting:
+            self._subscriptions.remove(room)
+
+    def enter(self, room: str, member: str, handle: str) -> None:
+        if self._accepting:
+            self._presence.enter(room, member, handle)
+
+    def leave(self, room: str, member: str) -> None:
+        if self._accepting:
+            self._presence.leave(room, member)
+
+    def present(self, room: str) -> Deferred[tuple[str, ...]]:
+        if not self._accepting:
+            return refused(Reason.TRY_AGAIN, NOT_RUNNING)
+        return self._answering(Deferred.fromCoroutine(self._presence.present(room)))
+
+    # Answers
+
+    def _ask(self, room: str, question: Question) -> Deferred[History]:
+        return self._scripts.call(self._storage.ask(room, question)).addCallback(
+            partial(self._storage.answer, question)
+        )
+
+    def _answering(self, answer: Deferred[T]) -> Deferred[T]:
+        self._pending.add(answer)
+        return answer.addErrback(self._refused)
+
+    def _refused(self, failure: Failure) -> Failure:
+        error = failure.value
+        if isinstance(error, CancelledError):
+            return failure
+        refused = refusal(error)
+        if not is_expected(error):
+            self._log.failure("Redis did not do what it was asked for", failure)
+        elif refused.reason is not self._trouble and not isinstance(error, (LinkDownError, LinkLostError)):
+            self._log.error("{name} refuses: {error}", name=self._name, error=str(error))  # links speak for themselves
+            self._trouble = refused.reason
+        return Failure(refused)
+
+    def _works(self, published: Published) -> Published:
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("{name} stores publications again", name=self._name)
+        return published
+
+    # Links
+
+    def _commands_up(self, _: CommandProtocol) -> None:
+        self._publisher.up()  # before anything else
+        self._presence.up()
+
+    def _commands_down(self) -> None:
+        self._presence.down()
+
+    def _messages_up(self, protocol: SubscriberProtocol) -> None:
+        self._subscriptions.up(protocol)
+
+    def _messages_down(self) -> None:
+        self._subscriptions.down()
+
+    def _paced(self) -> Deferred[None]:
+        """Fires when what was asked before has been answered."""
+        return self._commands.execute("PING").addBoth(_nothing)
+
+    def _beaten(self) -> None:
+        self._presence.beat()
+        if self._commands.protocol is not None and self._subscriptions.live:
+            Deferred.fromCoroutine(self._probe_links()).addErrback(_nothing)
+
+    async def _ready(self) -> None:
+        for link in (self._commands, self._messages):
+            if link.protocol is None:
+                raise ChatError(Reason.TRY_AGAIN, f"no connection to {self._name}: {link.trouble}")
+        try:
+            await self._probe_links()
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise ChatError(refusal(error).reason, f"{self._name} does not work: {describe(error)}") from error
+
+    async def _probe_links(self) -> None:
+        messages = self._messages.protocol
+        if not self._subscriptions.live:
+            raise UnusableError("messages do not come yet")
+        try:
+            await self._probe.run()
+        except UnusableError as error:
+            if messages is not None:
+                messages.drop(str(error))
+            raise
+
+    # What comes
+
+    def _received(self, name: bytes, payload: bytes) -> None:
+        room = self._subscriptions.rooms.get(name)
+        events = self._events
+        if room is None or events is None:
+            if name == self._inbox:
+                self._probe.heard(payload)
+            return
+        kind, body = payload[:1], payload[1:]
+        if kind == b"p":
+            self._tops.delivered(room)
+            events.deliver(room, parse(body))
+        elif kind == b"s":
+            events.signal(room, body)
+        elif kind == b"j":
+            events.joined(room, body.decode("utf-8", "surrogatepass"))
+        elif kind == b"l":
+            events.left(room, body.decode("utf-8", "surrogatepass"))
+        # Else it is of a later version: nodes may be replaced one by one.
+
+    def _interrupted(self, rooms: list[str]) -> None:
+        self._tell(lambda events: events.interrupted(rooms))
+
+    def _resumed(self, rooms: list[str]) -> None:
+        self._tell(lambda events: events.resumed(rooms))
+
+    def _top(self, room: str, position: Position) -> None:
+        if self._subscriptions.live:
+            self._tell(lambda events: events.top(room, position))
+
+    def _tell(self, what: Callable[[RelayEvents], None]) -> None:
+        if self._events is not None:
+            with self._log.failuresHandled("what the relay called back failed"):
+                what(self._events)
+
+
+class _Pending:
+    """What was accepted and is not answered yet."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._waiting: list[Deferred[None]] = []
+
+    def add(self, answer: Deferred[T]) -> None:
+        self._count += 1
+        answer.addBoth(self._done)
+
+    def idle(self) -> Deferred[None]:
+        """Fires when everything has been answered."""
+        if not self._count:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._waiting.append(idle)
+        return idle
+
+    def _done(self, result: T) -> T:
+        self._count -= 1
+        if not self._count:
+            waiting, self._waiting = self._waiting, []
+            for idle in waiting:
+                idle.callback(None)
+        return result
+
+
+def _nothing(_: object) -> None:
+    """Whatever it was."""
+
+
+def _trap_timeout(failure: Failure) -> None:
+    failure.trap(defer.TimeoutError)

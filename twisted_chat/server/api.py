@@ -1,0 +1,166 @@
+"""What an operator's programs ask of all nodes together: ``/api/...``, with an API key.
+
+=========================  ===================================================================
+``POST /api/disconnect``   ``{"user", "reason"?}``: end every connection of a user
+``POST /api/refuse``       ``{"room", "seconds"?}``: close a room, for so long
+``POST /api/admit``        ``{"room"}``: open it again
+``GET /api/refused``       which rooms are closed
+``GET /api/nodes``         which nodes there are
+=========================  ===================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from twisted_chat.control import LONGEST_REASON, Control
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.names import room_name
+from twisted_chat.metrics import Metrics
+from twisted_chat.nodes import Nodes
+from twisted_chat.server.admission import Admission
+from twisted_chat.server.json_response import answer, refuse
+
+JSON: Final = "application/json"
+LONGEST_USER: Final = 128
+LONGEST_REFUSAL: Final = 10 * 366 * 86_400.0
+"""Seconds for which a room can be refused at most, unless it is for ever."""
+
+Fields = dict[str, Any]
+
+
+class Api(Resource):
+    """The root of the API."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, admission: Admission, control: Control, nodes: Nodes, metrics: Metrics) -> None:
+        super().__init__()
+        self._admission: Final = admission
+        self._control: Final = control
+        self._nodes: Final = nodes
+        self._metrics: Final = metrics
+        self._questions: Final[dict[str, Callable[[], Awaitable[Fields]]]] = {
+            "nodes": self._list_nodes,
+            "refused": self._list_refused,
+        }
+        self._orders: Final[dict[str, Callable[[Fields], Awaitable[Fields]]]] = {
+            "disconnect": self._disconnect,
+            "refuse": self._refuse_room,
+            "admit": self._admit,
+        }
+
+    def render(self, request: Request) -> int:
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def finish(body: bytes) -> None:
+            if not gone:
+                request.write(body)
+                request.finish()
+
+        Deferred.fromCoroutine(self._respond(request)).addErrback(self._failed, request).addCallback(finish)
+        return NOT_DONE_YET
+
+    async def _respond(self, request: Request) -> bytes:
+        self._admission.check_origin(request)
+        self._admission.check_api_key(request)
+        name = "/".join(part.decode("utf-8", "replace") for part in request.postpath or ())
+        if name in self._questions:
+            _expect_method(request, b"GET", b"HEAD")
+            fields = await self._questions[name]()
+        elif name in self._orders:
+            _expect_method(request, b"POST")
+            fields = await self._orders[name](_body(request))
+        else:
+            known = ", ".join(sorted([*self._questions, *self._orders]))
+            raise ChatError(Reason.NOT_FOUND, f"the API has no {name[:80]!r}; it has {known}")
+        return answer(request, 200, json.dumps(fields).encode())
+
+    def _failed(self, failure: Failure, request: Request) -> bytes:
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self._log.failure("a request to the API failed", failure)
+            error = ChatError(Reason.INTERNAL, "the server failed on this request; the log says how")
+        self._metrics.refused(error.reason.code)
+        return refuse(request, error)
+
+    # Questions
+
+    async def _list_nodes(self) -> Fields:
+        return {"nodes": await self._nodes.all()}
+
+    async def _list_refused(self) -> Fields:
+        refused = self._control.refused()
+        return {"refused": [{"room": room, "until": until} for room, until in refused.items()]}
+
+    # Orders
+
+    async def _disconnect(self, fields: Fields) -> Fields:
+        user = _text(fields, "user", LONGEST_USER)
+        reason = _text(fields, "reason", LONGEST_REASON) if fields.get("reason") is not None else None
+        return {"id": str(await self._control.disconnect(user, reason))}
+
+    async def _refuse_room(self, fields: Fields) -> Fields:
+        room = _room(fields)
+        seconds = fields.get("seconds")
+        until = None
+        if seconds is not None:
+            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if not number or not 0 < seconds <= LONGEST_REFUSAL:
+                raise ChatError(
+                    Reason.BAD_REQUEST,
+                    f'"seconds" is a number above 0, at most {LONGEST_REFUSAL:.0f}; leave it out to close the room '
+                    "until it is admitted",
+                )
+            until = self._admission.wall_clock() + seconds
+        self._control.check_most(room)
+        return {"id": str(await self._control.refuse(room, until)), "room": room, "until": until}
+
+    async def _admit(self, fields: Fields) -> Fields:
+        room = _room(fields)
+        return {"id": str(await self._control.admit(room)), "room": room}
+
+
+def _expect_method(request: Request, *methods: bytes) -> None:
+    if request.method not in methods:
+        allowed = b", ".join(methods).decode()
+        request.setHeader("allow", allowed)
+        raise ChatError(Reason.METHOD_NOT_ALLOWED, f"this takes {allowed}")
+
+
+def _body(request: Request) -> Fields:
+    kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
+    assert request.content is not None
+    try:
+        fields = json.loads(request.content.read())
+    except (ValueError, RecursionError) as error:
+        raise ChatError(Reason.BAD_JSON, f"this is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ChatError(Reason.BAD_JSON, 'this is no JSON object such as {"user": "u1"}')
+    return fields
+
+
+def _text(fields: Fields, name: str, longest: int) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise ChatError(Reason.BAD_REQUEST, f'"{name}" is text of 1 to {longest} characters that can be printed')
+    return value
+
+
+def _room(fields: Fields) -> str:
+    name = fields.get("room")
+    if not isinstance(name, str) or not name:
+        raise ChatError(Reason.BAD_REQUEST, '"room" is the name of a room, such as "team/blue"')
+    return room_name(name)
