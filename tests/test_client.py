@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from twisted_chat.client import AGAIN, ClientError, RoomClient, Unreachable
+from twisted_chat.client import AGAIN, ApiClient, ClientError, RoomClient, Unreachable
 
 EVENTS = "text/event-stream"
 JSON = "application/json"
@@ -25,11 +25,13 @@ class Script:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        self.paths: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:  # noqa: N805 - `self` is the script
                 length = int(handler.headers.get("content-length", 0))
                 headers = {name.lower(): value for name, value in handler.headers.items()}
+                self.paths.append(handler.path)
                 self.asked.append((handler.command, headers, handler.rfile.read(length)))
                 status, answered, body = self.answers.pop(0)
                 handler.send_response(status)
@@ -88,6 +90,35 @@ def follow(client: RoomClient, count: int, **options: Any) -> tuple[list[str], l
     slept: list[float] = []
     messages = client.follow(sleep=slept.append, **options)
     return [fields["message"] for fields in islice(messages, count)], slept
+
+
+# The API
+
+
+def test_nodes(script: Script) -> None:
+    script.answer(200, {"nodes": [{"name": "a"}]})
+    server = script.url.removesuffix("chat/lobby")
+    assert ApiClient(server, api_key="k3y").nodes() == [{"name": "a"}]
+    ((method, headers, _),) = script.asked
+    assert (method, headers["x-api-key"]) == ("GET", "k3y")
+    assert script.paths == ["/api/nodes"]
+
+
+def test_what_the_api_refuses(script: Script) -> None:
+    script.answer(401, {"error": {"code": "api_key_invalid", "message": "the API key is not one of this server's"}})
+    with pytest.raises(ClientError, match=r"/api/nodes: the API key is not one of this server's$"):
+        ApiClient(script.url.removesuffix("/chat/lobby"), api_key="k3y").nodes()
+
+
+def test_what_is_no_server_of_ours() -> None:
+    with pytest.raises(ClientError, match=r"is no server's URL; give for example http://127\.0\.0\.1:8080$"):
+        ApiClient("127.0.0.1:8080")
+
+
+def test_a_server_that_answers_otherwise(script: Script) -> None:
+    script.answer(200, b"<p>hello</p>", "text/html")
+    with pytest.raises(ClientError, match="this is not a server, which would answer with application/json, not text"):
+        ApiClient(script.url).nodes()
 
 
 # Posting

@@ -314,6 +314,8 @@ def test_it_is_said_again_by_one_node_only(make_cluster: MakeCluster) -> None:
     nodes[0].control.refuse("team")
     for number in range(5):
         nodes[0].control.disconnect(f"u{number}")
+    for node in nodes:
+        node.away = True  # so none knows yet what another has just said
     cluster.clock.advance(LOOK)
     assert [order["do"] for order in cluster.orders()].count("refuse") == 2
 

@@ -107,16 +107,16 @@ def violations(
 
 def _broken_chain(name: str, record: Record, kept: Mapping[str, Frame]) -> Iterator[str]:
     at = record.start
-    resets = 0
+    resets_left = record.resets
     for frame in record.seen:
         place = _place(frame)
         if "event" in frame:
-            resets += 1
+            resets_left -= 1
         else:
             before, here = _position(at), _position(place)
             if (here.epoch, here.offset) != (before.epoch, before.offset + 1):
                 yield f"{name} saw {place} right after {at}"
-            if resets == record.resets and kept.get(place) != frame:
+            if not resets_left and kept.get(place) != frame:
                 yield f"{name} saw {frame}, which is not kept"
         at = place
 
@@ -301,12 +301,6 @@ class Crowd:
         """These lose their connections."""
         for client in clients:
             asyncio.run_coroutine_threadsafe(client.leave(), self._loop).result(DEADLINE)
-
-    def hear(self, text: str) -> None:
-        """Wait until everyone saw a message."""
-        self.until(
-            lambda: all(any(f.get("message") == text for f in each.record.seen[-500:]) for each in self.clients), text
-        )
 
     def close(self) -> None:
         for task in (*self._listening, *self._speaking):

@@ -24,8 +24,8 @@ Dig = Callable[[int], "Tunnel"]
 Eventually = Callable[..., Any]
 
 PATIENCE = 30.0
-AT_ONCE = 1.5
-"""Seconds: far less than any deadline of the relay's, far more than a refusal takes on a busy machine."""
+AT_ONCE = 1.0
+"""Seconds: less than anything that the relay waits for; the fastest of some counts, for the machine may be busy."""
 
 
 def stayed(crowd: Crowd) -> bool:
@@ -133,9 +133,12 @@ def test_redis_comes_later(start_nodes: StartNodes, make_redis: Make, room: str)
     with first.socket(f"{quote(room)}?handle=bob") as socket, second.socket(quote(room)) as other:
         early: list[dict[str, Any]] = [{}, {"key": "k"}]
         for key in early:
-            began = time.monotonic()
-            refused = first.post("too early", room=room, **key)
-            assert time.monotonic() - began < AT_ONCE
+            took = []
+            for _ in range(5):
+                began = time.monotonic()
+                refused = first.post("too early", room=room, **key)
+                took.append(time.monotonic() - began)
+            assert min(took) < AT_ONCE
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "try_again")
             assert "retry-after" in refused.headers
         asked = first.get(f"/chat/{quote(room)}")
@@ -194,7 +197,10 @@ def test_a_node_loses_redis_without_word(start_nodes: StartNodes, redis: RedisSe
 
 def test_a_node_is_killed(cluster: Cluster, gather: Gather, room: str, eventually: Eventually) -> None:
     first, second, _ = cluster.servers
-    with second.socket(f"{quote(room)}?events=presence") as watcher, first.socket(f"{quote(room)}?handle=ghost"):
+    # Nobody reads these to the end, and with a full queue they would not see that they are closed.
+    watcher = second.socket(f"{quote(room)}?events=presence", max_queue=None)
+    ghost = first.socket(f"{quote(room)}?handle=ghost", max_queue=None)
+    with watcher, ghost:
         crowd = gather(cluster.urls)
         crowd.talk(36)
         first.kill()

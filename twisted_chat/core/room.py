@@ -195,16 +195,19 @@ class Room(Generic[M]):
         if answer is None:
             self._archive.retry(lambda: self.sync() if question == self._question else None)
             return
-        if self.position is None or answer.proof is Proof.LOST or answer.top.epoch != self.position.epoch:
+        again = self._overflown
+        if self.position is None or answer.proof is Proof.LOST:
             self._jump(answer.top)
         elif self._begun:
             for publication in answer.publications:
                 self._advance(publication)
-            if answer.proof is Proof.MORE:
-                self.sync()
-                return
+            again = again or answer.proof is Proof.MORE
+        else:
+            # It did not ask from there. What came proves it, or what is to come, or the next answer
+            came = [self.position, *(each.position for each in self._buffer)]
+            again = again or not (answer.top in came or _is_ahead(answer.top, came[-1]))
         self._begun = True
-        if self._overflown:
+        if again:
             self.sync()
             return
         self._syncing = False
@@ -312,10 +315,18 @@ class Room(Generic[M]):
         if more and not member.writable():
             catching.state = _State.CLIENT
             catching.buffer.clear()  # it is in the answer that follows `resume`
-        elif more or catching.overflown:
+        elif more or catching.overflown or self._misses(catching):
             self._ask(member, catching)
         else:
             self._caught_up(member, catching)
+
+    def _misses(self, catching: _CatchingUp) -> bool:
+        """Whether it began where neither what waits nor the room goes on."""
+        at = catching.position
+        assert at is not None
+        if catching.buffer:
+            return at == catching.begin and not _continues(at, catching.buffer[0])
+        return at == catching.begin and self.position is not None and _is_ahead(self.position, at)
 
     def _caught_up(self, member: M, catching: _CatchingUp) -> None:
         catching.state = _State.ROOM
@@ -377,6 +388,10 @@ def _beginning(begin: Position | None, answer: History) -> tuple[tuple[Publicati
         return answer.publications, top
     publications = tuple(each for each in answer.publications if each.position.offset <= begin.offset)
     return publications, publications[-1].position if publications else begin
+
+
+def _is_ahead(position: Position, other: Position) -> bool:
+    return position.epoch == other.epoch and position.offset > other.offset
 
 
 def _before(publication: Publication) -> Position:

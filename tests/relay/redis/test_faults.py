@@ -244,7 +244,7 @@ async def test_a_reader_that_is_too_slow_is_disconnected_and_comes_back(
     await slow.subscribe(room)
     relay: Any = slow.relay
     relay._messages.protocol.transport.pauseProducing()
-    await gatherResults([fast.relay.publish(room, b"x" * 50_000) for _ in range(50)])
+    await gatherResults([fast.relay.publish(room, b"x" * 1_000) for _ in range(3_000)])
     relay._messages.protocol.transport.resumeProducing()
     await slow.until(lambda: "interrupted" in links(slow))
     await works(slow)

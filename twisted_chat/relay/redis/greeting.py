@@ -62,7 +62,7 @@ async def _look_around(protocol: CommandProtocol, server: RedisServer) -> None:
     version = tuple(int(part) for part in re.findall(r"\d+", found.get("redis_version", ""))[:2])
     if version and version < OLDEST:
         raise UnusableError(f"it is Redis {found['redis_version']}; 6.2 is the oldest that works")
-    if found.get("redis_mode") == "cluster":
+    if found.get("cluster_enabled") == "1":
         raise UnusableError("it is a node of a Redis Cluster; use single servers: several relays share the rooms")
     if found.get("maxmemory", "0") != "0" and found.get("maxmemory_policy", "noeviction") != "noeviction":
         _log.warn(
