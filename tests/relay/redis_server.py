@@ -79,22 +79,22 @@ class RedisServer:
 
     def start(self) -> None:
         """Until it answers."""
-        self._process = subprocess.Popen(
-            [
-                self._program,
-                *((str(self.directory / "sentinel.conf"), "--sentinel") if self._watched else ()),
-                *(("--port", "0", "--tls-port") if self._tls else ("--port",)),
-                str(self.port),
-                *("--unixsocket", str(self.socket)),
-                *("--dir", str(self.directory)),
-                *("--logfile", str(self.directory / "log")),
-                *("--save", "", "--appendonly", "no"),
-                *self._options,
-            ]
-        )
+        log = self.directory / "log"
+        command = [
+            self._program,
+            *((str(self.directory / "sentinel.conf"), "--sentinel") if self._watched else ()),
+            *(("--port", "0", "--tls-port") if self._tls else ("--port",)),
+            str(self.port),
+            *("--unixsocket", str(self.socket)),
+            *("--dir", str(self.directory)),
+            *("--save", "", "--appendonly", "no"),
+            *self._options,
+        ]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
         deadline = time.monotonic() + DEADLINE
         while not self._answers():
-            assert self._process.poll() is None, f"it ended: {(self.directory / 'log').read_text()}"
+            assert self._process.poll() is None, f"it ended: {log.read_text()}"
             assert time.monotonic() < deadline, "it does not answer"
             time.sleep(0.02)
 

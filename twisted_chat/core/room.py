@@ -112,6 +112,7 @@ class Room(Generic[M]):
         self._catching: dict[M, _CatchingUp] = {}
         self._syncing = True
         self._begun = False
+        self._mark = 0
         self._question = 0
         self._overflown = False
         self._buffer: list[Publication] = []
@@ -167,6 +168,7 @@ class Room(Generic[M]):
         self._syncing = True
         self._question += 1
         question: Question = Newest(0)
+        self._mark = len(self._buffer)
         if self._begun and self.position is not None:
             self._buffer.clear()  # the answer contains it
             self._overflown = False
@@ -205,7 +207,7 @@ class Room(Generic[M]):
         else:
             # It did not ask from there. What came proves it, or what is to come, or the next answer
             came = [self.position, *(each.position for each in self._buffer)]
-            again = again or not (answer.top in came or _is_ahead(answer.top, came[-1]))
+            again = again or not (answer.top in came[self._mark :] or _is_ahead(answer.top, came[-1]))
         self._begun = True
         if again:
             self.sync()
@@ -302,12 +304,13 @@ class Room(Generic[M]):
             return
         more = catching.position is not None and answer.proof is Proof.MORE
         publications, position = answer.publications, answer.publications[-1].position if more else answer.top
-        if catching.position is None:
+        began = catching.position is None
+        if began:
             publications, position = _beginning(catching.begin, answer)
-        if catching.position is not None and answer.proof is Proof.LOST:
+        elif answer.proof is Proof.LOST:
             catching.left = catching.position
             member.reset(answer.top)
-        elif publications:
+        if publications:
             member.receive(publications)
         if not current():
             return
@@ -315,18 +318,17 @@ class Room(Generic[M]):
         if more and not member.writable():
             catching.state = _State.CLIENT
             catching.buffer.clear()  # it is in the answer that follows `resume`
-        elif more or catching.overflown or self._misses(catching):
+        elif more or catching.overflown or (began and position != answer.top and self._misses(catching)):
             self._ask(member, catching)
         else:
             self._caught_up(member, catching)
 
     def _misses(self, catching: _CatchingUp) -> bool:
-        """Whether it began where neither what waits nor the room goes on."""
-        at = catching.position
-        assert at is not None
+        """Whether neither what waits nor the room goes on where it began."""
+        assert catching.position is not None
         if catching.buffer:
-            return at == catching.begin and not _continues(at, catching.buffer[0])
-        return at == catching.begin and self.position is not None and _is_ahead(self.position, at)
+            return not _continues(catching.position, catching.buffer[0])
+        return self.position is not None and _is_ahead(self.position, catching.position)
 
     def _caught_up(self, member: M, catching: _CatchingUp) -> None:
         catching.state = _State.ROOM
