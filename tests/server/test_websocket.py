@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 
 from twisted_chat.auth import SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
@@ -129,6 +130,29 @@ def test_a_key_is_stored_once_and_comes_back(server: Any) -> None:
     assert first == again
     assert first["key"] == "k"
     assert bob.messages() == ["hi"]
+
+
+def test_the_answer_to_a_repeated_message_does_not_overtake_what_was_missed(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = server.post({"handle": "ann", "message": "a"}).json
+    server.post({"handle": "bob", "message": "b"})
+    server.post({"handle": "ann", "message": "c", "key": "k"})
+    waiting: list[Callable[[], None]] = []
+    history = server.relay.history
+
+    def later(*question: object) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        waiting.append(lambda: history(*question).chainDeferred(answer))
+        return answer
+
+    monkeypatch.setattr(server.relay, "history", later)
+    back = server.connect(f"/chat/lobby?since={first['id']}")
+    back.say({"handle": "ann", "message": "c", "key": "k"})
+    assert back.heard() == []
+    while waiting:
+        waiting.pop(0)()
+    assert back.messages() == ["b", "c", "c"]
 
 
 # Presence and typing
@@ -475,8 +499,6 @@ def test_an_exception_while_joining_leaves_no_zombie(
 
 
 def test_a_relay_that_refuses_is_said_with_the_key(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from twisted.internet.defer import Deferred, fail
-
     def full(*arguments: object) -> Deferred[Publication]:
         return fail(ChatError(Reason.STORAGE_FULL, "the disk is full"))
 

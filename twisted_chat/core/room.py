@@ -8,6 +8,8 @@ The rules, whatever a relay drops, doubles, reorders or rewrites behind our back
 - A member that is elsewhere is *catching up*: it asks the history for itself, from its own position, while what comes
   meanwhile waits in a bounded buffer, and becomes live when it meets the room.
 - What came before a question was asked is contained in its answer; what came after it waits behind the answer.
+- Who asks where the history stands, or for the newest of it, is not told of what came between: it stands before the
+  first publication that came since it joined, and is given that and all that follows.
 
 No I/O and no clock: questions go through a `Archive`, whose answers are passed back in.
 """
@@ -103,7 +105,7 @@ class _CatchingUp:
 
 
 class Room(Generic[M]):
-    """One room. `position` is None until the history has told where it stands."""
+    """One room. `position` is None until the history, or the first publication, has told where it stands."""
 
     def __init__(self, archive: Archive, audience: Audience[M]) -> None:
         self.position: Position | None = None
@@ -111,7 +113,7 @@ class Room(Generic[M]):
         self._audience = audience
         self._catching: dict[M, _CatchingUp] = {}
         self._syncing = True
-        self._begun = False
+        self._asks_since = False  # the first question is where the history stands
         self._mark = 0
         self._question = 0
         self._overflown = False
@@ -123,7 +125,7 @@ class Room(Generic[M]):
 
     def deliver(self, publication: Publication) -> None:
         """A publication came from the relay."""
-        self._begin(publication)
+        self._note_beginning(publication)
         if not self._syncing:
             self._follow(publication)
         elif len(self._buffer) < WAITING:
@@ -132,10 +134,10 @@ class Room(Generic[M]):
             self._overflown = True
             self._buffer.clear()
 
-    def _begin(self, publication: Publication) -> None:
-        """Who waits to be told where it stands, stands before the first publication that comes meanwhile.
+    def _note_beginning(self, publication: Publication) -> None:
+        """Who does not know where it stands began before the first publication that comes.
 
-        Its answer may be newer, and would hide that one.
+        The answer that it waits for may be newer, and would hide that one from it.
         """
         if self.position is None:
             self.position = _before(publication)
@@ -169,7 +171,7 @@ class Room(Generic[M]):
         self._question += 1
         question: Question = Newest(0)
         self._mark = len(self._buffer)
-        if self._begun and self.position is not None:
+        if self._asks_since and self.position is not None:
             self._buffer.clear()  # the answer contains it
             self._overflown = False
             question = Since(self.position, PAGE)
@@ -180,7 +182,7 @@ class Room(Generic[M]):
         self._syncing = True
         self._question += 1  # an answer under way is void
         self._buffer.clear()
-        self._begun = self.position is not None  # what came until now may be all that tells where we began
+        self._asks_since = self.position is not None  # what came until now may be all that tells where we began
 
     def check(self, top: Position) -> None:
         """The history says that the room's newest position is `top`: find out whether the last ones got lost."""
@@ -200,7 +202,7 @@ class Room(Generic[M]):
         again = self._overflown
         if self.position is None or answer.proof is Proof.LOST:
             self._jump(answer.top)
-        elif self._begun:
+        elif self._asks_since:
             for publication in answer.publications:
                 self._advance(publication)
             again = again or answer.proof is Proof.MORE
@@ -208,7 +210,7 @@ class Room(Generic[M]):
             # It did not ask from there. What came proves it, or what is to come, or the next answer
             came = [self.position, *(each.position for each in self._buffer)]
             again = again or not (answer.top in came[self._mark :] or _is_ahead(answer.top, came[-1]))
-        self._begun = True
+        self._asks_since = True
         if again:
             self.sync()
             return
@@ -227,7 +229,7 @@ class Room(Generic[M]):
         before, self.position = self.position, top
         for member in self._audience.clear():
             self._catching[member] = _CatchingUp(before, state=_State.ROOM)
-        if not self._begun:
+        if not self._asks_since:
             return  # what they asked already is as good
         for member, catching in list(self._catching.items()):
             if catching.state is _State.ANSWER and self._catching.get(member) is catching:

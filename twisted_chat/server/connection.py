@@ -27,6 +27,10 @@ NODE: Final = secrets.token_hex(8)
 """Tells this process's connections from those of other nodes."""
 
 
+REPLIES_HELD: Final = 100
+"""Answers to repeated messages that wait until a client has caught up; to more it gets none, and repeats itself."""
+
+
 class Edge(Protocol):
     """The wire's end of a connection."""
 
@@ -132,6 +136,8 @@ class Connection:
         self.began = 0.0
         """When it started, of `reactor.seconds()`."""
         self._reason: str | None = None
+        self._live = False
+        self._held: list[bytes] = []
 
     # Life
 
@@ -235,7 +241,7 @@ class Connection:
         def stored(published: Published) -> None:
             if published.duplicate and self._subscriber is not None:
                 # Everyone got it the first time; this one did not learn of it.
-                self._hub.reply(self._subscriber, self.edge.format.publication(published.publication))
+                self._reply_in_order(self.edge.format.publication(published.publication))
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -260,8 +266,19 @@ class Connection:
         else:
             self.edge.beat()
 
+    def _reply_in_order(self, data: bytes) -> None:
+        """Say it after everything that was said before: not while the client still catches up with that."""
+        if self._live and self._subscriber is not None:
+            self._hub.reply(self._subscriber, data)
+        elif len(self._held) < REPLIES_HELD:
+            self._held.append(data)
+
     def _is_live(self) -> None:
         assert self._subscriber is not None
+        self._live = True
+        held, self._held = self._held, []
+        for data in held:
+            self._hub.reply(self._subscriber, data)
         if Event.HEARTBEAT in self._subscriber.events:
             self.beat()
         if Event.PRESENCE in self._subscriber.events:
