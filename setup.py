@@ -31,6 +31,8 @@ TEST = [
     "pytest-twisted>=1.14.3",
     # Both cores at once.
     "pytest-xdist>=3.6",
+    # A test that hangs ends, and says where it hung.
+    "pytest-timeout>=2.3",
     # Wire formats and the room under generated input.
     "hypothesis>=6.100",
     # Foreign clients: that they can talk to us is what is tested.

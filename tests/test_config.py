@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_chat.config import BY_NAME, SETTINGS, Config, ConfigError, Setting, default, did_you_mean, load
@@ -244,6 +244,7 @@ def test_choices() -> None:
     assert complaint({"log-format": ["xml"]}) == "--log-format: 'xml' will not do; choose from text, json"
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(SETTINGS), st.text())
 def test_any_text_is_a_value_or_a_readable_complaint(setting: Setting, text: str) -> None:
     try:

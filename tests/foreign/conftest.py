@@ -140,7 +140,7 @@ def room(server: Server) -> str:
 def run() -> Iterator[Run]:
     """Runs asyncio's clients beside Twisted's reactor, in a thread of their own."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:

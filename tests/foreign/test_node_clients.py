@@ -55,7 +55,7 @@ class Client:
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         assert self._next() == {"happened": "open"}
 

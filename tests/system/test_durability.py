@@ -35,7 +35,7 @@ class Sender(threading.Thread):
     """Sends one message after the other, each until it is acknowledged."""
 
     def __init__(self, server: Server, name: str, over: threading.Event) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, daemon=True)
         self.acknowledged: dict[str, str] = {}
         """Ids by text."""
         self.repeated = 0
@@ -69,7 +69,7 @@ class Listener(threading.Thread):
     """Stays in the room, and comes back to where it was."""
 
     def __init__(self, server: Server, since: str, over: threading.Event) -> None:
-        super().__init__(name="listener")
+        super().__init__(name="listener", daemon=True)
         self.heard: list[dict[str, Any]] = []
         self.came = 0
         """How often it was let in."""
