@@ -17,11 +17,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
-from urllib.parse import unquote_plus
 
 from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
@@ -37,10 +35,6 @@ _PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3
 _RESERVED: Final = frozenset(
     {"time", "level", "system", "message", "traceback", "isError", "why", "failure", "format", "printed"}
 )
-
-_SECRET_NAME: Final = re.compile(r"token|secret|password|authorization|api_?key", re.IGNORECASE)
-_CREDENTIALS: Final = re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"(://[^/?#@:]*:)[^/?#@]*@")
 
 
 def text_observer(stream: IO[Any], *, journal: bool = False) -> ILogObserver:
@@ -111,25 +105,6 @@ def one_line(text: str) -> str:
     if max(len(text), len(line)) > LONGEST:
         return f"{line[:LONGEST]}... ({len(text)} characters)"
     return line
-
-
-def redact(url: bytes | str) -> str:
-    """A URL as it may be logged: printable, bounded, and without the secrets in it.
-
-    Hides what parameters named like ``token``, ``api_key`` or ``authorization`` say, however the name is escaped, the
-    password before a host (``redis://:secret@host``), and credentials after ``Bearer`` or ``Basic``.
-    """
-    text = url.decode("utf-8", "backslashreplace") if isinstance(url, bytes) else url
-    text = _PASSWORD.sub(r"\1***@", text)
-    text = _CREDENTIALS.sub(r"\1 ***", text)
-    path, mark, query = text.partition("?")
-    # twisted.web takes ";" for a separator too.
-    return one_line(path + mark + "".join(_hidden(part) for part in re.split("([&;])", query)))
-
-
-def _hidden(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    return f"{name}=***" if equals and _SECRET_NAME.search(unquote_plus(name)) else parameter
 
 
 def _observer(stream: IO[Any], line: Callable[[LogEvent], str | None]) -> ILogObserver:
