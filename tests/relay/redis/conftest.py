@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.relay.interface import HistoryLimits
-from twisted_chat.relay.redis.protocol import CommandProtocol, LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.protocol import CommandProtocol
 from twisted_chat.relay.redis.reader import ReplyReader
 from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.redis.url import parse_url

@@ -18,7 +18,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Since
 from twisted_chat.relay.redis import tops
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
-from twisted_chat.relay.redis.protocol import LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import parse_url
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from twisted_chat.relay.redis.errors import LinkDownError, UnusableError
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import ATTEMPT, Link
-from twisted_chat.relay.redis.protocol import CommandProtocol, LinkLimits
+from twisted_chat.relay.redis.protocol import CommandProtocol
 
 if TYPE_CHECKING:
     from tests.relay.redis.conftest import Endpoint, Watch

@@ -30,7 +30,7 @@ from twisted_chat.metrics import Metrics
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis import tops
 from twisted_chat.relay.redis.endpoints import IRedisReactor
-from twisted_chat.relay.redis.protocol import LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.redis.url import parse_url
 from twisted_chat.subscriber import Subscriber

@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 from txredisapi import ResponseError
 
 from twisted_chat.relay.redis.errors import LinkDownError, LinkFullError, LinkLostError
-from twisted_chat.relay.redis.protocol import CHANNELS, CommandProtocol, LinkLimits, SubscriberProtocol, encode
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.protocol import CHANNELS, CommandProtocol, SubscriberProtocol, encode
 
 if TYPE_CHECKING:
     from tests.conftest import LoggedFailures

@@ -17,7 +17,7 @@ from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Since
 from twisted_chat.relay.redis.endpoints import SentinelEndpoint
 from twisted_chat.relay.redis.errors import UnusableError
-from twisted_chat.relay.redis.protocol import LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import Credentials, Host
 
 if TYPE_CHECKING:

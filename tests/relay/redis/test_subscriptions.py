@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from twisted_chat.relay.redis.protocol import LinkLimits, SubscriberProtocol
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.protocol import SubscriberProtocol
 from twisted_chat.relay.redis.subscriptions import SLICE, Subscriptions
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from zope.interface import implementer
 from twisted_chat.relay.interface import RelayError
 from twisted_chat.relay.redis.errors import UnusableError, describe, error_code
 from twisted_chat.relay.redis.greeting import log_in
-from twisted_chat.relay.redis.protocol import CommandProtocol, LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.protocol import CommandProtocol
 from twisted_chat.relay.redis.url import Credentials, Host, RedisServer, Tls
 
 

@@ -21,8 +21,16 @@ OLDEST: Final = (6, 2)
 _log = Logger()
 
 
-async def greet(protocol: CommandProtocol, server: RedisServer, scripts: Sequence[Script] = ()) -> None:
-    """Log in, choose the database, and see what is there. Raises whatever is in the way."""
+async def prepare(protocol: CommandProtocol, server: RedisServer, scripts: Sequence[Script]) -> None:
+    """Greet, see what is there, and load the scripts. Raises whatever is in the way."""
+    await greet(protocol, server)
+    await _look_around(protocol, server)
+    for script in scripts:
+        await protocol.execute_command("SCRIPT", "LOAD", script.text)
+
+
+async def greet(protocol: CommandProtocol, server: RedisServer) -> None:
+    """Log in and choose the database. Raises whatever is in the way."""
     await log_in(protocol, server.credentials)
     if server.database:
         await protocol.select(server.database)
@@ -31,9 +39,6 @@ async def greet(protocol: CommandProtocol, server: RedisServer, scripts: Sequenc
         await protocol.execute_command("CLIENT", "SETNAME", "twisted_chat")
     if server.is_found_by_sentinel:
         await _must_be_master(protocol)
-    await _look_around(protocol, server)
-    for script in scripts:
-        await protocol.execute_command("SCRIPT", "LOAD", script.text)
 
 
 async def log_in(protocol: CommandProtocol, credentials: Credentials | None) -> None:

@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_chat.relay.redis.errors import LinkDownError, describe
-from twisted_chat.relay.redis.protocol import Argument, CommandProtocol, LinkLimits
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.protocol import Argument, CommandProtocol
 
 P = TypeVar("P", bound=CommandProtocol)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -19,31 +18,13 @@ from twisted.python.failure import Failure
 from txredisapi import BaseRedisProtocol, InvalidData, ResponseError, hiredis
 
 from twisted_chat.relay.redis.errors import LinkDownError, LinkFullError, LinkLostError, describe, error_code
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.reader import ReplyReader
 
 CHANNELS: Final = 1_000
 """Channels of one SUBSCRIBE at most."""
 
 Argument = bytes | str | int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkLimits:
-    """What a link to Redis is held to.
-
-    deadline
-        seconds without any sign of life while something is due, after which the connection is given up
-    first_retry, last_retry
-        seconds until a lost connection is tried again; they grow from one to the other, and vary by half
-    commands, command_bytes
-        that may wait for a reply; more are refused unsent
-    """
-
-    deadline: float = 5.0
-    first_retry: float = 0.1
-    last_retry: float = 5.0
-    commands: int = 50_000
-    command_bytes: int = 64 << 20
 
 
 class CommandProtocol(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi ships no types

@@ -20,12 +20,14 @@ from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
 from twisted_chat.relay.presence import NOT_RUNNING, refused
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError, describe, is_expected, refusal
-from twisted_chat.relay.redis.greeting import greet
+from twisted_chat.relay.redis.greeting import greet, prepare
+from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
 from twisted_chat.relay.redis.names import channel, inbox_channel
+from twisted_chat.relay.redis.pending import Pending
 from twisted_chat.relay.redis.presence import BEAT, Presence
 from twisted_chat.relay.redis.probe import Probe
-from twisted_chat.relay.redis.protocol import CommandProtocol, LinkLimits, SubscriberProtocol
+from twisted_chat.relay.redis.protocol import CommandProtocol, SubscriberProtocol
 from twisted_chat.relay.redis.publications import Storage, parse
 from twisted_chat.relay.redis.publisher import Publisher
 from twisted_chat.relay.redis.scripts import SCRIPTS, ScriptCaller
@@ -64,7 +66,7 @@ class RedisRelay:
         self._accepting = False
         self._stopped = False
         self._lifecycle = DeferredLock()
-        self._pending = _Pending()
+        self._pending = Pending()
         self._trouble: Reason | None = None
 
         endpoint = redis_endpoint(reactor, server, limits)
@@ -72,7 +74,7 @@ class RedisRelay:
             reactor,
             endpoint,
             lambda: CommandProtocol(reactor, limits),
-            partial(greet, server=server, scripts=SCRIPTS),
+            partial(prepare, server=server, scripts=SCRIPTS),
             name=f"{server.name} for commands",
             limits=limits,
             up=self._commands_up,
@@ -141,9 +143,10 @@ class RedisRelay:
             if self._beat.running:
                 self._beat.stop()
             self._tops.stop()
-            # Not when a link is down: nobody waits for Redis here.
+            # If a link is down, that is it: nobody waits for Redis here.
             with suppress(Exception):
                 await self._probe_links()  # what was published before has been delivered then
+            with suppress(Exception):
                 await self._presence.close()
             self._publisher.stop()
             self._events = None
@@ -305,34 +308,6 @@ class RedisRelay:
         if self._events is not None:
             with self._log.failuresHandled("what the relay called back failed"):
                 what(self._events)
-
-
-class _Pending:
-    """What was accepted and is not answered yet."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._waiting: list[Deferred[None]] = []
-
-    def add(self, answer: Deferred[T]) -> None:
-        self._count += 1
-        answer.addBoth(self._done)
-
-    def idle(self) -> Deferred[None]:
-        """Fires when everything has been answered."""
-        if not self._count:
-            return succeed(None)
-        idle: Deferred[None] = Deferred()
-        self._waiting.append(idle)
-        return idle
-
-    def _done(self, result: T) -> T:
-        self._count -= 1
-        if not self._count:
-            waiting, self._waiting = self._waiting, []
-            for idle in waiting:
-                idle.callback(None)
-        return result
 
 
 def _nothing(_: object) -> None:
