@@ -82,7 +82,7 @@ def test_it_says_what_it_wants_when_it_connects(lab: Callable[[str], Any]) -> No
         const { url } = await lab.connect();
         return [url.protocol, url.pathname, Object.fromEntries(url.searchParams)];
     """)
-    wanted = {"history": "50", "events": "presence,typing,ready", "handle": "ann", "token": "t.t"}
+    wanted = {"history": "50", "events": "presence,typing,ready,heartbeat", "handle": "ann", "token": "t.t"}
     assert query == ["ws:", "/chat/lab", wanted]
 
 
@@ -103,7 +103,7 @@ def test_it_comes_back_to_where_it_was_and_shows_nothing_twice(lab: Callable[[st
         [two, three].forEach((message) => socket.receive(message));
         return [lab.texts(), Object.fromEntries(socket.url.searchParams), [...states, lab.client.state.name]];
     """)
-    query = {"since": "e-2-2", "events": "ready", "handle": "ann"}
+    query = {"since": "e-2-2", "events": "ready,heartbeat", "handle": "ann"}
     assert result == [["one", "two", "three"], query, ["offline", "lost", "connecting", "online"]]
 
 
@@ -411,7 +411,7 @@ def test_why_a_socket_does_not_open_is_asked_by_http(lab: Callable[[str], Any]) 
         for (let turns = 0; turns < 20; turns += 1) await lab.turn();
         return [first, lab.asked, lab.client.state.name, lab.client.state.reason];
     """)
-    asked = [{"url": "/chat/lab?events=ready&handle=ann", "Accept": "text/event-stream"}]
+    asked = [{"url": "/chat/lab?events=ready%2Cheartbeat&handle=ann", "Accept": "text/event-stream"}]
     reason = {"code": "token_required", "message": "this room wants a token"}
     assert result == [["offline", "unreachable", 0], asked, "closed", reason]
 
@@ -463,7 +463,7 @@ def test_another_name_is_another_connection_that_misses_nothing(lab: Callable[[s
         lab.send("hello");
         return [old.closed, Object.fromEntries(lab.socket.url.searchParams), lab.socket.sent[0].handle];
     """)
-    assert result == [True, {"since": "e-3-3", "events": "ready", "handle": "anna"}, "anna"]
+    assert result == [True, {"since": "e-3-3", "events": "ready,heartbeat", "handle": "anna"}, "anna"]
 
 
 def test_typing_is_told_now_and_then(lab: Callable[[str], Any]) -> None:
