@@ -129,14 +129,10 @@ class Node:
         self.relay.start(self.hub)
         self._members = 0
 
-    def member(
-        self,
-        room: str = "lobby",
-        handle: str | None = None,
-        events: frozenset[Event] = frozenset(),
-        since: Position | None = None,
-        newest: int = 0,
+    def outsider(
+        self, room: str = "lobby", handle: str | None = None, events: frozenset[Event] = frozenset()
     ) -> Member:
+        """Someone who has not joined the room."""
         self._members += 1
         session = Session(
             ANYONE,
@@ -147,7 +143,17 @@ class Node:
             now=0.0,
             handle=handle,
         )
-        member = Member(self, f"member-{self._members}", session, events)
+        return Member(self, f"member-{self._members}", session, events)
+
+    def member(
+        self,
+        room: str = "lobby",
+        handle: str | None = None,
+        events: frozenset[Event] = frozenset(),
+        since: Position | None = None,
+        newest: int = 0,
+    ) -> Member:
+        member = self.outsider(room, handle, events)
         self.hub.join(member.subscriber, since, newest)
         return member
 
@@ -186,6 +192,12 @@ class Member:
 
     def leave(self) -> None:
         self._node.hub.leave(self.subscriber)
+
+
+@pytest.fixture(scope="session")
+def new_node() -> type[Node]:
+    """Makes nodes."""
+    return Node
 
 
 @pytest.fixture

@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.core.limits import AddressRates, Limits
-from twisted_chat.core.permissions import ANYONE
 from twisted_chat.core.publication import Newest, Since
-from twisted_chat.core.session import Session
 from twisted_chat.hub import RETRY
 
 if TYPE_CHECKING:
@@ -53,8 +50,8 @@ def test_what_is_said_before_the_answers_is_in_them_and_not_lost(node: Node, new
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["join", "join", "newest", "say", "read", "answer", "fail", "retry"]), max_size=25))
-def test_members_hear_all_that_is_said_after_they_joined(steps: list[str]) -> None:
-    node = Node()
+def test_members_hear_all_that_is_said_after_they_joined(new_node: type[Node], steps: list[str]) -> None:
+    node = new_node()
     node.relay.holding = True
     said: list[str] = ["before"]
     node.say("before")
@@ -217,10 +214,7 @@ def test_history_waits_for_a_client_that_reads_slowly(node: Node) -> None:
     for number in range(1, 500):
         node.say(f"{number}")
     ann = node.member()  # so that the room is open
-    session = Session(
-        ANYONE, "lobby", address=None, rates=AddressRates(Limits().messages_per_address), limits=Limits(), now=0.0
-    )
-    slow = Member(node, "slow", session, frozenset())
+    slow = node.outsider()
     slow.pipe.full = True
     node.hub.join(slow.subscriber, first)
     assert slow.heard() == [f"{number}" for number in range(1, 201)], "a page"

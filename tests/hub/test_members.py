@@ -9,7 +9,7 @@ from twisted_chat.core.publication import History, Newest, Position, Proof, Sinc
 from twisted_chat.wire.formats import Event
 
 if TYPE_CHECKING:
-    from tests.hub.conftest import Member, Node
+    from tests.hub.conftest import Node
 
 
 def test_members_of_a_room_hear_what_is_said_there(node: Node) -> None:
@@ -39,8 +39,7 @@ def test_a_room_is_there_as_long_as_it_has_members(node: Node) -> None:
 
 def test_leaving_without_having_joined(node: Node) -> None:
     ann = node.member()
-    stranger = Member(node, "stranger", ann.session, frozenset())
-    stranger.leave()
+    node.outsider().leave()
     ann.leave()
     ann.leave()
     assert node.relay.subscriptions == ["+lobby", "-lobby"]
