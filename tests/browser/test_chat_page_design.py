@@ -174,12 +174,13 @@ def test_it_speaks_to_screen_readers(server: Any, talk: str, people: Any) -> Non
 def test_the_keyboard_reaches_everything(server: Any, talk: str, people: Any) -> None:
     page = people.enter(server, talk, "ann", **PHONE)
     page.evaluate("() => document.activeElement.blur()")
-    reached = []
-    for _ in range(8):
+    reached: list[str] = []
+    while "composer-text" not in reached and len(reached) < 12:
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("() => document.activeElement.id || document.activeElement.className"))
-    assert reached[:4] == ["skip", "home", "people-button", "scroller"]
-    assert reached[-2:] == ["name-button", "composer-text"]
+        reached.append(page.evaluate("() => document.activeElement.id || document.activeElement.tagName"))
+    if "jump" in reached:  # there while the focus on the link scrolls it into view
+        reached.remove("jump")
+    assert reached == ["skip", "home", "people-button", "scroller", "A", "name-button", "composer-text"]
     page.locator("#skip").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Write a message")).to_be_focused()
