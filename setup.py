@@ -21,6 +21,8 @@ INSTALL = [
     "prometheus-client>=0.21",
     # Relay through Redis. 1.6 moved its factories onto ClientService; a 1.7 may move them again.
     "txredisapi>=1.6,<1.7",
+    # Cuts Redis' replies out of the stream: many times faster than any reader in Python.
+    "hiredis>=3",
     # Interfaces that Twisted looks up.
     "zope-interface>=6",
 ]
@@ -81,8 +83,7 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=INSTALL,
-    # hiredis reads Redis' answers faster than Python can.
-    extras_require={"hiredis": ["hiredis>=3"], "test": TEST, "lint": LINT, "docs": DOCS, "dev": [*TEST, *LINT, *DOCS]},
+    extras_require={"test": TEST, "lint": LINT, "docs": DOCS, "dev": [*TEST, *LINT, *DOCS]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Twisted",

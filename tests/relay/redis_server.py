@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from twisted_chat.relay.redis.reader import ReplyReader
+import hiredis
 
 DEADLINE: Final = 30.0
 
@@ -107,7 +107,7 @@ class RedisServer:
 
     def commands(self, *commands: tuple[str | bytes, ...]) -> list[Any]:
         """The replies to several, errors among them."""
-        reader = ReplyReader(RedisError, RedisError)
+        reader = hiredis.Reader(protocolError=RedisError, replyError=RedisError)
         log_in = [("AUTH", self.password)] if self.password is not None else []
         replies: list[Any] = []
         with socket.socket(socket.AF_UNIX) as connection:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+import hiredis
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
@@ -24,7 +25,6 @@ from zope.interface import implementer
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.protocol import CommandProtocol
-from twisted_chat.relay.redis.reader import ReplyReader
 from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.redis.url import parse_url
 
@@ -70,7 +70,7 @@ class Peer:
 
     def commands(self) -> list[list[bytes]]:
         """Those that came since this was last asked."""
-        reader = ReplyReader(ValueError, ValueError)
+        reader = hiredis.Reader()
         reader.feed(self.transport.value())
         self.transport.clear()
         commands = []

@@ -11,7 +11,7 @@ from txredisapi import ResponseError
 
 from twisted_chat.relay.redis.errors import LinkDownError, LinkFullError, LinkLostError
 from twisted_chat.relay.redis.limits import LinkLimits
-from twisted_chat.relay.redis.protocol import CHANNELS, CommandProtocol, SubscriberProtocol, encode
+from twisted_chat.relay.redis.protocol import CHANNELS, SubscriberProtocol, encode
 
 if TYPE_CHECKING:
     from tests.conftest import LoggedFailures
@@ -315,8 +315,3 @@ def test_messages_without_end_are_a_sign_of_life(subscriber: Peer, clock: Clock,
         subscriber.say(bulk(b"message", b"a", b"x"))
     assert lost.pending
     subscriber.transport.lose()
-
-
-def test_a_protocol_reads_with_hiredis_where_that_is_installed(clock: Clock) -> None:
-    pytest.importorskip("hiredis")
-    assert type(CommandProtocol(clock, LinkLimits())._reader).__module__.startswith("hiredis")

@@ -11,15 +11,15 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Any, Final
 
+import hiredis
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txredisapi import BaseRedisProtocol, InvalidData, ResponseError, hiredis
+from txredisapi import BaseRedisProtocol, InvalidData, ResponseError
 
 from twisted_chat.relay.redis.errors import LinkDownError, LinkFullError, LinkLostError, describe, error_code
 from twisted_chat.relay.redis.limits import LinkLimits
-from twisted_chat.relay.redis.reader import ReplyReader
 
 CHANNELS: Final = 1_000
 """Channels of one SUBSCRIBE at most."""
@@ -47,7 +47,7 @@ class CommandProtocol(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi sh
         self._limits = limits
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
-        self._reader: Any = _reader()
+        self._reader = hiredis.Reader(protocolError=InvalidData, replyError=ResponseError)
         self._heard = 0.0
         self._ticked = 0.0
         self._tick_call: IDelayedCall | None = None
@@ -223,12 +223,6 @@ def encode(args: Sequence[Argument]) -> bytes:
             arg = b"%d" % arg if isinstance(arg, int) else arg.encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(arg), arg))
     return b"".join(parts)
-
-
-def _reader() -> Any:
-    if hiredis is not None:
-        return hiredis.Reader(protocolError=InvalidData, replyError=ResponseError)
-    return ReplyReader(ResponseError, InvalidData)
 
 
 def _ignore(_: Failure) -> None:
