@@ -242,10 +242,11 @@ class InMemoryServer:
         return peer
 
     def ask(self, method: str, path: str, headers: str = "", body: bytes = b"", address: str = "192.0.2.7") -> Answer:
-        """One request on a connection of its own."""
+        """One request on a connection of its own. Bytes that are no UTF-8 are escaped as `os.fsdecode` does it."""
         peer = Peer(self, address)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        peer.send(f"{method} {path} HTTP/1.1\r\nHost: chat.example\r\n{length}{headers}\r\n".encode() + body)
+        head = f"{method} {path} HTTP/1.1\r\nHost: chat.example\r\n{length}{headers}\r\n"
+        peer.send(head.encode(errors="surrogateescape") + body)
         answer = read_answer(peer.received())
         peer.close()
         return answer

@@ -53,6 +53,16 @@ def test_what_is_not_to_be_had_is_said(server: Any) -> None:
     assert "text/event-stream" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("Accept", 406), ("Content-Type", 415), ("Origin", 403), ("X-API-Key", 401), ("Last-Event-ID", 400)],
+)
+def test_bytes_that_are_no_text_are_wrong_values(server: Any, name: str, status: int) -> None:
+    method = "POST" if name == "Content-Type" else "GET"
+    accept = "Accept: text/event-stream\r\n" if name == "Last-Event-ID" else ""
+    assert server.ask(method, "/chat/lobby", f"{accept}{name}: \udcff\udcfe\r\n").status == status
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "BREW"])
 def test_other_methods_are_told_which_there_are(server: Any, method: str) -> None:
     answer = server.ask(method, "/chat/lobby")

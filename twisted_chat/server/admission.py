@@ -13,6 +13,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, limited_address
 from twisted_chat.core.permissions import ANYONE, SERVER, Identity
 from twisted_chat.core.session import Session
+from twisted_chat.server.http.request import field
 
 
 class Admission:
@@ -52,7 +53,7 @@ class Admission:
         """Whom limits count a request under; None behind a unix socket without a proxy that tells."""
         host: str | None = None
         if self._trusted_proxies:
-            forwarded = ",".join(request.requestHeaders.getRawHeaders("x-forwarded-for", []))
+            forwarded = field(request, b"x-forwarded-for") or ""
             hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
             # What stands further left was written by the client.
             host = hops[-min(self._trusted_proxies, len(hops))] if hops else None
@@ -63,15 +64,15 @@ class Admission:
 
     def check_origin(self, request: Request) -> None:
         """Raise `ChatError` for a page of another site that was not allowed."""
-        self._origins.check(_header(request, "origin"), _header(request, "host"))
+        self._origins.check(field(request, b"origin"), field(request, b"host"))
 
     def allowed_origin(self, request: Request) -> str | None:
         """What ``Access-Control-Allow-Origin`` says to this request; None: nothing."""
-        return self._origins.cors_origin(_header(request, "origin"), _header(request, "host"))
+        return self._origins.cors_origin(field(request, b"origin"), field(request, b"host"))
 
     def identify(self, request: Request) -> Identity:
         """Who sends this request. Raises `ChatError`."""
-        key = _header(request, "x-api-key")
+        key = field(request, b"x-api-key")
         if key is not None:
             if self._api_keys is None:
                 raise ChatError(
@@ -81,7 +82,7 @@ class Admission:
             return SERVER
         if self._tokens is None:
             return ANYONE
-        token = token_from(_header(request, "authorization"), _query(request))
+        token = token_from(field(request, b"authorization"), _query(request))
         if token is None:
             raise ChatError(
                 Reason.TOKEN_REQUIRED, "this room needs a token: send Authorization: Bearer TOKEN, or ?token=TOKEN"
@@ -92,7 +93,7 @@ class Admission:
         """Raise `ChatError` unless an API key of this server comes with it."""
         if self._api_keys is None:
             raise ChatError(Reason.NOT_FOUND, "this server has no API: it was started without --api-key-file")
-        self._api_keys.check(_header(request, "x-api-key"))
+        self._api_keys.check(field(request, b"x-api-key"))
 
     def check_room(self, room: str) -> None:
         """Raise `ChatError` when nobody may be in this room."""
@@ -112,11 +113,6 @@ class Admission:
             now=self._clock(),
             handle=handle,
         )
-
-
-def _header(request: Request, name: str) -> str | None:
-    values = request.requestHeaders.getRawHeaders(name)
-    return ", ".join(values) if values else None  # so that none of several is overlooked
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

@@ -27,6 +27,7 @@ from twisted_chat.core.names import room_name
 from twisted_chat.metrics import Metrics
 from twisted_chat.nodes import Nodes
 from twisted_chat.server.admission import Admission
+from twisted_chat.server.http.request import field
 from twisted_chat.server.json_response import answer, refuse
 
 JSON: Final = "application/json"
@@ -139,7 +140,7 @@ def _expect_method(request: Request, *methods: bytes) -> None:
 
 
 def _body(request: Request) -> Fields:
-    kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+    kind = (field(request, b"content-type") or "").partition(";")[0].strip().lower()
     if kind != JSON:
         raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
     assert request.content is not None

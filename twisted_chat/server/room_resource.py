@@ -19,6 +19,7 @@ from twisted_chat.core.publication import History, Newest, Proof, Published, Que
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
+from twisted_chat.server.http.request import field
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.json_response import answer, refuse
 from twisted_chat.server.static_files import StaticFile
@@ -79,7 +80,7 @@ class RoomResource(Resource):
     def _get(self, request: Request, name: str) -> bytes | int:
         request.setHeader("vary", "accept, origin")
         # Whoever says nothing in particular, like curl, gets the history.
-        form = preferred(request.getHeader("accept"), (JSON, EVENTS, HTML))
+        form = preferred(field(request, b"accept"), (JSON, EVENTS, HTML))
         if form == HTML:
             return self._page.render(request)
         if form == JSON:
@@ -103,7 +104,7 @@ class RoomResource(Resource):
         return NOT_DONE_YET
 
     def _open_event_stream(self, request: Request, name: str) -> int:
-        wish = query.wish(_query(request), self._limits, request.getHeader("last-event-id"))
+        wish = query.wish(_query(request), self._limits, field(request, b"last-event-id"))
         session = self._admission.session(request, name, wish.handle)
         session.identity.check_read(name)
         EventStream(request, self._connections, session, self._admission.address(request)).start(wish)
@@ -128,7 +129,7 @@ class RoomResource(Resource):
     # Posting
 
     def _post(self, request: Request, name: str) -> int:
-        kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+        kind = (field(request, b"content-type") or "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
         session = self._admission.session(request, name)

@@ -55,6 +55,15 @@ class ChatRequest(server.Request):
         return path if path.startswith(b"/") else b"/" + path
 
 
+def field(request: http.Request, name: bytes) -> str | None:
+    """A field of the request's head, several of the same name as one list (RFC 9110 section 5.3); None: there is none.
+
+    Clients may send any bytes. What is no UTF-8 is no value that anything here takes, and becomes U+FFFD.
+    """
+    values = request.requestHeaders.getRawHeaders(name)
+    return b", ".join(values).decode("utf-8", "replace") if values else None
+
+
 def answer(request: server.Request, refusal: Refusal) -> None:
     """Answer `request` with `refusal` and finish it."""
     request.setResponseCode(refusal.status)
