@@ -55,6 +55,39 @@ def test_why_it_ended_is_why_we_ended_it(server: Any) -> None:
     assert metric(server, "disconnects_total", reason="too_slow") == 1.0
 
 
+@pytest.mark.parametrize(
+    ("frame", "close", "reason"),
+    [
+        ((b"x" * 60_000, 1), 1009, "message_too_long"),
+        ((b"\xff", 1), 1007, "protocol_error"),
+        ((b"", 3), 1002, "protocol_error"),
+    ],
+)
+def test_frames_that_are_wrong_are_counted_and_not_taken_for_a_farewell(
+    server: Any, frame: tuple[bytes, int], close: int, reason: str
+) -> None:
+    socket = server.connect()
+    socket.say(*frame)
+    assert socket.heard() == []
+    assert socket.close_code == close
+    assert not server.hub.rooms, "it is no member any more"
+    socket.say(close.to_bytes(2, "big"), 8)
+    socket.received()
+    assert not server.connections.open
+    assert metric(server, "disconnects_total", reason=reason) == 1.0
+    assert server.refusals(reason) == 1.0
+
+
+def test_a_ping_that_nobody_answers_is_counted(server: Any) -> None:
+    socket = server.connect()
+    limits = server.limits
+    for _ in range(round(2 * (limits.ping_interval + limits.ping_timeout))):
+        server.clock.advance(1)
+    assert socket.transport.aborted
+    assert metric(server, "disconnects_total", reason="ping_timeout") == 1.0
+    assert server.refusals("ping_timeout") == 1.0
+
+
 def test_all_ends_are_counted_and_told(server: Any) -> None:
     empty: list[int] = []
     one, other = server.connect(), server.stream()

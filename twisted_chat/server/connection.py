@@ -169,6 +169,16 @@ class Connection:
         self.outbox.close()
         self.edge.say_goodbye(error)
 
+    def failed(self, reason: str) -> None:
+        """The wire found a fault of the client's and ends the connection in its own way.
+
+        `reason` is one of a small fixed set: the label under which it is counted.
+        """
+        if self._reason is None:
+            self._reason = reason
+            self._all.metrics.refused(reason)
+            self._leave()
+
     def ended(self, reason: str) -> None:
         """The transport is gone. `reason` is why, unless we ended it."""
         if self not in self._all.open:

@@ -64,13 +64,23 @@ class RoomSocket(WebSocketServerProtocol):
         if self.connection.outbox.writable():
             self.sendPong(payload)
 
+    def onAutoPingTimeout(self) -> None:
+        self.connection.failed("ping_timeout")
+        super().onAutoPingTimeout()
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.connection.ended(_why(wasClean, code))
+        self.connection.ended(_why(wasClean))
 
     def connectionLost(self, reason: Any = None) -> None:
         if self._end is not None and self._end.active():
             self._end.cancel()
         super().connectionLost(reason)
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        # Autobahn ends a connection whose frames are wrong or too large as cleanly as one that a client ends.
+        too_big = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
+        self.connection.failed(Reason.MESSAGE_TOO_LONG.code if too_big else "protocol_error")
+        super()._fail_connection(code, reason)
 
     def _join(self) -> None:
         try:
@@ -154,10 +164,6 @@ class RoomSocketFactory(WebSocketServerFactory):
         )
 
 
-def _why(was_clean: bool, code: int | None) -> str:
-    """The end of a connection in one of a few words."""
-    if was_clean:
-        return "client_left"
-    if code == 1006 or code is None:
-        return "connection_lost"
-    return "protocol_error"
+def _why(was_clean: bool) -> str:
+    """An end that was not ours, in one of a few words."""
+    return "client_left" if was_clean else "connection_lost"
