@@ -56,7 +56,7 @@ def test_null_is_as_good_as_absent_where_absent_is_allowed() -> None:
         (b"null", Reason.BAD_JSON, "this is a null"),
         (b"[" * 60_000, Reason.BAD_JSON, "nested too deeply"),
         (b'{"a":' * 9_000, Reason.BAD_JSON, "nested too deeply"),
-        (b"1" * 5_000, Reason.BAD_JSON, "cannot be read"),
+        (b"1" * 5_000, Reason.BAD_JSON, "too many digits"),
         (b'{"message": NaN}', Reason.BAD_JSON, "NaN is not JSON"),
         (b'{"message": "a", "message": "b"}', Reason.BAD_JSON, "stands twice"),
         (b'{"message": "a", "x": {"y": 1, "y": 2}}', Reason.BAD_JSON, "stands twice"),

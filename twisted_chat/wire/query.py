@@ -62,8 +62,10 @@ def _position(name: str, text: str | None) -> Position | None:
 
 def _count(name: str, text: str, least: int, most: int) -> int:
     """Whoever asks for more than `most` gets that many: a client need not know the server's settings."""
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least:
-        return min(int(text), most)
+    if text.isascii() and text.isdigit():
+        count = most if len(text) > 9 else int(text)
+        if count >= least:
+            return min(count, most)
     raise ChatError(Reason.BAD_REQUEST, f"{name}={text[:80]!r} is not a number from {least} up")
 
 

@@ -96,8 +96,8 @@ def _object(text: bytes) -> dict[str, Any]:
         raise ChatError(Reason.BAD_JSON, f"this is not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
         raise ChatError(Reason.BAD_JSON, "this JSON is nested too deeply") from None
-    except ValueError as error:  # a number too long to read
-        raise ChatError(Reason.BAD_JSON, f"this JSON cannot be read: {error}") from None
+    except ValueError:
+        raise ChatError(Reason.BAD_JSON, "a number in this JSON has too many digits") from None
     if not isinstance(value, dict):
         raise ChatError(Reason.BAD_JSON, f"this is a {_JSON_TYPES[type(value)]}; send a JSON object")
     return value
