@@ -59,10 +59,12 @@ class Fixture:
     def __init__(self) -> None:
         self.clock = Clock()
         self.delivered = 0
+        self.first: list[int | None] = []
         self.audience = RoomAudience(Turn(self.clock), self._count)
 
-    def _count(self, count: int) -> None:
+    def _count(self, count: int, first: Publication | None) -> None:
         self.delivered += count
+        self.first.append(None if first is None else first.position.offset)
 
     def member(self, form: Plain, *events: Event) -> tuple[Subscriber, Outlet]:
         outlet = Outlet()
@@ -164,10 +166,25 @@ def test_a_member_that_leaves_during_the_flush_disturbs_nobody() -> None:
     assert b"".join(second.writes) == b"1 2 "
 
 
+def test_what_waited_longest_is_told_once_for_all_formats() -> None:
+    fixture = Fixture()
+    fixture.member(Plain("a"))
+    fixture.member(Plain("b"), Event.TYPING)
+    for offset in (1, 2):
+        fixture.audience.publish(publication(offset))
+    fixture.clock.advance(0)
+    fixture.audience.tell(Event.TYPING, b"ann")
+    fixture.clock.advance(0)
+    fixture.audience.publish(publication(3))
+    fixture.clock.advance(0)
+    assert fixture.first == [1, None, 3]
+    assert fixture.delivered == 2 * 2 + 1 + 2
+
+
 def test_rooms_of_one_turn_share_one_delayed_call() -> None:
     clock = Clock()
     turn = Turn(clock)
-    audiences = [RoomAudience(turn, lambda _: None) for _ in range(3)]
+    audiences = [RoomAudience(turn, lambda *_: None) for _ in range(3)]
     for audience in audiences:
         audience.publish(publication(1))
     assert len(clock.getDelayedCalls()) == 1

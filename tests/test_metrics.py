@@ -54,16 +54,31 @@ def test_publications_by_source_with_the_latency_of_the_relay() -> None:
     assert value(metrics, "twisted_chat_publish_seconds_bucket", le="0.005") == 1
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_latency() -> None:
+def test_messages_on_their_way() -> None:
+    metrics = Metrics()
+    metrics.arrived(0.002)
+    metrics.delivered(7, 0.004)
+    metrics.delivered(3, None)
+
+    assert value(metrics, "twisted_chat_relay_lag_seconds_sum") == pytest.approx(0.002)
+    assert value(metrics, "twisted_chat_deliveries_total") == 10
+    assert value(metrics, "twisted_chat_delivery_seconds_count") == 1
+    assert value(metrics, "twisted_chat_delivery_seconds_sum") == pytest.approx(0.004)
+
+
+def test_clocks_that_differ_make_no_negative_latency() -> None:
     metrics = Metrics()
     metrics.published("http", -3.0)
-    assert value(metrics, "twisted_chat_publish_seconds_sum") == 0
+    metrics.arrived(-3.0)
+    metrics.delivered(1, -3.0)
+    for name in ("publish", "relay_lag", "delivery"):
+        assert value(metrics, f"twisted_chat_{name}_seconds_sum") == 0
 
 
 def test_one_delivery_for_each_client() -> None:
     metrics = Metrics()
-    metrics.delivered(1_000)
-    metrics.delivered(1)
+    metrics.delivered(1_000, None)
+    metrics.delivered(1, None)
     assert value(metrics, "twisted_chat_deliveries_total") == 1_001
 
 

@@ -45,12 +45,18 @@ class _Group:
 
 
 class RoomAudience:
-    """The live members of one room; a `core.room.Audience`."""
+    """The live members of one room; a `core.room.Audience`.
 
-    def __init__(self, turn: Turn, delivered: Callable[[int], None]) -> None:
+    delivered
+        called after each write with how many frames were written to how many members, multiplied, and with the
+        publication among them that waited longest, if there is one
+    """
+
+    def __init__(self, turn: Turn, delivered: Callable[[int, Publication | None], None]) -> None:
         self._turn: Final = turn
         self._delivered: Final = delivered
         self._groups: dict[tuple[Format, frozenset[Event]], _Group] = {}
+        self._first: Publication | None = None
         self._dirty = False
 
     def add(self, member: Subscriber) -> None:
@@ -78,6 +84,7 @@ class RoomAudience:
             if frame is None:
                 frame = frames[form] = form.publication(publication)
             group.queue.append(frame)
+        self._first = self._first or publication
         self._flush_later()
 
     def tell(self, event: Event, data: bytes) -> None:
@@ -92,6 +99,8 @@ class RoomAudience:
         if not self._dirty:
             return
         self._dirty = False
+        first, self._first = self._first, None
+        written = 0
         for group in list(self._groups.values()):
             if group.queue:
                 count = len(group.queue)
@@ -100,7 +109,9 @@ class RoomAudience:
                 members = list(group.members)
                 for member in members:
                     member.write(joined)
-                self._delivered(count * len(members))
+                written += count * len(members)
+        if written:
+            self._delivered(written, first)
 
     def _flush_later(self) -> None:
         if not self._dirty:

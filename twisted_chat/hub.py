@@ -198,15 +198,23 @@ class Hub:
         return sum(len(here.members) for here in self.rooms.values())
 
     def _open(self, name: str) -> HubRoom:
-        audience = RoomAudience(self._turn, self._metrics.delivered)
+        audience = RoomAudience(self._turn, self._delivered)
         here = self.rooms[name] = HubRoom(name, self._relay, self._reactor, audience)
         self._relay.subscribe(name)
         here.room.sync()
         return here
 
+    def _delivered(self, count: int, first: Publication | None) -> None:
+        self._metrics.delivered(count, None if first is None else self._age(first))
+
+    def _age(self, publication: Publication) -> float:
+        """Seconds since it was stored, as far as the relay's clock and ours agree."""
+        return self._reactor.seconds() - publication.position.tag / 1e6
+
     # What the relay calls
 
     def deliver(self, room: str, publication: Publication) -> None:
+        self._metrics.arrived(self._age(publication))
         here = self.rooms.get(room) or self._followed.get(room)
         if here is not None:
             here.room.deliver(publication)

@@ -42,7 +42,7 @@ MAX_REASONS: Final = 100
 TICK: Final = 1.0
 """Seconds between two looks at how late the reactor runs."""
 
-_PUBLISH_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TICK_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -74,6 +74,15 @@ class Metrics:
             known=[reason.code for reason in Reason],
         )
 
+        self._tls_failures = _ByReason(
+            Counter(
+                "twisted_chat_tls_failures",
+                "TLS handshakes that failed, by why.",
+                ["reason"],
+                registry=self.registry,
+            )
+        )
+
         publications = Counter(
             "twisted_chat_publications", "Messages accepted into rooms.", ["source"], registry=self.registry
         )
@@ -82,10 +91,22 @@ class Metrics:
         self._publish_seconds = Histogram(
             "twisted_chat_publish_seconds",
             "From handing a message to the relay until it was stored.",
-            buckets=_PUBLISH_BUCKETS,
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._lag_seconds = Histogram(
+            "twisted_chat_relay_lag_seconds",
+            "From storing a message until it reached this node.",
+            buckets=_LATENCY_BUCKETS,
             registry=self.registry,
         )
         self._deliveries = Counter("twisted_chat_deliveries", "Messages written to clients.", registry=self.registry)
+        self._delivery_seconds = Histogram(
+            "twisted_chat_delivery_seconds",
+            "From storing a message until it was written to all live members of its room on this node.",
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
 
         self._tick_seconds = Histogram(
             "twisted_chat_reactor_tick_seconds",
@@ -112,9 +133,19 @@ class Metrics:
         self._publications[source].inc()
         self._publish_seconds.observe(max(0.0, seconds))
 
-    def delivered(self, count: int) -> None:
-        """One publication was written to `count` clients."""
+    def arrived(self, age: float) -> None:
+        """A message that was stored `age` seconds ago reached this node."""
+        self._lag_seconds.observe(max(0.0, age))
+
+    def delivered(self, count: int, age: float | None) -> None:
+        """`count` copies were written to clients, the first of them of a message stored `age` seconds ago."""
         self._deliveries.inc(count)
+        if age is not None:
+            self._delivery_seconds.observe(max(0.0, age))
+
+    def tls_failed(self, reason: str) -> None:
+        """A client and we did not come to terms about TLS; `reason` is one of OpenSSL's."""
+        self._tls_failures.count(reason)
 
     def ticked(self, late: float) -> None:
         """The reactor ran a call `late` seconds after it was due."""

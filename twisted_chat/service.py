@@ -152,6 +152,7 @@ class ChatService(Service):
                 ping_interval=limits.ping_interval,
             ),
             on_refused=self.metrics.refused,
+            on_tls_failed=self.metrics.tls_failed,
         )
         self._endpoints: Final = [self._endpoint("--port", text) for text in config.port]
         self._admin_endpoint: Final = config.admin_port and self._endpoint("--admin-port", config.admin_port)

@@ -28,13 +28,16 @@ PATIENCE = 30.0
 
 def test_health_and_metrics_are_on_a_port_of_their_own(twistd: StartServer, port: int) -> None:
     server = twistd("--admin-port", f"tcp:{port}:interface=127.0.0.1")
-    server.post("hi")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as admin, server.socket():
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as admin, server.socket() as room:
+        server.post("hi")
+        room.recv(PATIENCE)
         assert admin.get("/healthz").text == "ok\n"
         assert admin.get("/readyz").json() == {"ready": True, "obstacles": [], "nodes": 1}
         metrics = admin.get("/metrics").text
         assert 'twisted_chat_publications_total{source="http"} 1.0' in metrics
         assert 'twisted_chat_connections{transport="websocket"} 1.0' in metrics
+        for latency in ("publish", "relay_lag", "delivery"):
+            assert f"twisted_chat_{latency}_seconds_count 1.0" in metrics
         assert "process_resident_memory_bytes" in metrics
         assert admin.get("/chat/lobby").status_code == 404
     for path in ("/healthz", "/readyz", "/metrics"):

@@ -80,8 +80,8 @@ def test_self_signed_for_development(twistd: StartServer, tmp_path: Path, curl_s
 
 
 @needs_openssl
-def test_what_is_negotiated(twistd: StartServer) -> None:
-    server = twistd("--self-signed", endpoint=ENDPOINT)
+def test_what_is_negotiated(twistd: StartServer, port: int) -> None:
+    server = twistd("--self-signed", "--admin-port", f"tcp:{port}:interface=127.0.0.1", endpoint=ENDPOINT)
 
     def negotiate(*options: str) -> str:
         ended = run("openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", *options)
@@ -97,6 +97,9 @@ def test_what_is_negotiated(twistd: StartServer) -> None:
         assert "Cipher is (NONE)" in negotiate(old, *weak)
     for cipher in ("ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-SHA"):
         assert "Cipher is (NONE)" in negotiate("-tls1_2", "-cipher", f"{cipher}@SECLEVEL=0"), "no CBC"
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert 'twisted_chat_tls_failures_total{reason="unsupported_protocol"} 2.0' in metrics
+    assert 'twisted_chat_tls_failures_total{reason="no_shared_cipher"} 2.0' in metrics
 
 
 @needs_curl

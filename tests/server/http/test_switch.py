@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolNegotiationFactory, ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -54,7 +55,10 @@ class Server:
         self.clock = Clock()
         self.refused: list[str] = []
         self.root = Root()
-        self.site = ChatSite(self.root, reactor=self.clock, on_refused=self.refused.append)
+        self.tls_failures: list[str] = []
+        self.site = ChatSite(
+            self.root, reactor=self.clock, on_refused=self.refused.append, on_tls_failed=self.tls_failures.append
+        )
 
     def connect(self, negotiated: bytes | None = None) -> tuple[Switch, Transport]:
         switch: Switch = self.site.buildProtocol(None)
@@ -99,6 +103,17 @@ def test_http2_byte_by_byte(server: Server) -> None:
     assert transport.value() == b""
     switch.dataReceived(PREFACE[-1:] + SETTINGS)
     assert transport.value()[3:5] == b"\4\0"
+
+
+def test_why_tls_failed_is_told(server: Server) -> None:
+    switch, _ = server.connect()
+    switch.connectionLost(Failure(SSL.Error([("SSL routines", "", "no shared cipher")])))
+    switch, _ = server.connect()
+    switch.connectionLost(Failure(ConnectionDone()))
+    switch, _ = server.connect(b"http/1.1")
+    switch.dataReceived(GET)
+    switch.connectionLost(Failure(SSL.Error([("SSL routines", "", "bad record mac")])))  # not in the handshake
+    assert server.tls_failures == ["no_shared_cipher"]
 
 
 @pytest.mark.parametrize("first", [b"P", b"PO", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"])

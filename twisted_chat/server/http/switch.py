@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -24,6 +25,7 @@ from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import BodyBuffer, HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport
+from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4: what an HTTP/2 client sends first. HTTP/1.1 can not start so."""
@@ -57,6 +59,8 @@ class Switch(Protocol):
         self._stop_deadline()
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
+        elif isinstance(reason.value, SSL.Error):
+            self._site.tls_failed(openssl_reason(reason.value))
         # Last: whoever waits for the end of all connections finds their ends handled.
         self._site.connection_lost(self)
 
@@ -112,6 +116,8 @@ class ChatSite(server.Site):
         called with a reason for each connection, request or stream that the HTTP layer refuses: ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
         ``not_implemented``, ``bad_handshake``, ``h2_abuse``, ``ping_timeout``, ``stalled``, ``stream_backlog``
+    on_tls_failed
+        called with OpenSSL's reason for each TLS handshake that failed: ``no_shared_cipher``
     """
 
     noisy = False
@@ -124,6 +130,7 @@ class ChatSite(server.Site):
         limits: HttpLimits | None = None,
         requestFactory: Callable[..., http.Request] = ChatRequest,
         on_refused: Callable[[str], None] | None = None,
+        on_tls_failed: Callable[[str], None] | None = None,
     ) -> None:
         limits = HttpLimits() if limits is None else limits
         super().__init__(
@@ -137,6 +144,7 @@ class ChatSite(server.Site):
         self.limits: Final = limits
         self.connections: Final[set[Switch]] = set()
         self._on_refused: Final = on_refused
+        self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []
         self._stopping = False
 
@@ -179,6 +187,10 @@ class ChatSite(server.Site):
     def refused(self, reason: str) -> None:
         if self._on_refused is not None:
             self._on_refused(reason)
+
+    def tls_failed(self, reason: str) -> None:
+        if self._on_tls_failed is not None:
+            self._on_tls_failed(reason.replace(" ", "_"))
 
     def getContentFile(self, length: int | None) -> BodyBuffer:
         """Where Twisted puts the body of a request."""
