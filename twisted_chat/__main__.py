@@ -1,4 +1,5 @@
-"""`python -m twisted_chat`: tools beside the server: check a configuration, make a token, publish, tail, list nodes."""
+"""`python -m twisted_chat`: tools beside the server. They check a configuration, make a token, publish, follow a room,
+load one with messages, and list nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from twisted_chat import __version__
 from twisted_chat.auth import KeyFileError, SigningKey, make_token
@@ -58,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--expires-in", type=float, default=3600.0, metavar="SECONDS", help="default: an hour")
     token.set_defaults(run=_token)
 
-    for name, run, text in (("publish", _publish, "post a message to a room"), ("tail", _tail, "follow a room")):
+    for name, run, text in (
+        ("publish", _publish, "post a message to a room"),
+        ("tail", _tail, "follow a room"),
+        ("bench", _bench, "load a room and measure its deliveries"),
+    ):
         command = commands.add_parser(name, help=text)
         command.add_argument("url", help="the room, such as http://127.0.0.1:8080/chat/lobby")
         command.add_argument("--token-file", type=Path, help="a file that holds the token")
@@ -69,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--handle", help="who says it; a token's handle wins")
             command.add_argument("--key", help="the same key within five minutes is stored once")
             command.add_argument("message", nargs="?", help="the message; else each line of standard input")
-        else:
+        elif name == "tail":
             command.add_argument("--since", metavar="ID", help="begin after this message")
+        else:
+            for option, kind, value, help_ in _LOAD:
+                command.add_argument(option, type=kind, default=value, metavar="N", help=f"{help_}; default: {value}")
 
     nodes = commands.add_parser("nodes", help="list the nodes that serve the same rooms")
     nodes.add_argument("url", help="one of them, such as http://127.0.0.1:8080")
@@ -78,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     nodes.add_argument("--insecure", action="store_true", help="take any certificate, for development")
     nodes.set_defaults(run=_nodes)
     return parser
+
+
+_LOAD: Final = (
+    ("--members", int, 100, "WebSockets in the room"),
+    ("--rate", float, 10.0, "messages a second, which the members say in turn"),
+    ("--seconds", float, 10.0, "how long they do"),
+    ("--characters", int, 100, "length of a message"),
+)
 
 
 def _check(options: list[str]) -> int:
@@ -126,6 +143,25 @@ def _tail(options: argparse.Namespace) -> int:
     for message in _room(options).follow(options.since, on_reset=_say_reset):
         print(f"{message['timestamp']} {message['handle']}: {message['message']}", flush=True)
     return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from twisted_chat.bench import Load, run  # which makes a reactor
+
+    report, whole = run(
+        Load(
+            options.url,
+            members=options.members,
+            rate=options.rate,
+            seconds=options.seconds,
+            characters=options.characters,
+            token=_secret(options.token_file),
+            api_key=_secret(options.api_key_file),
+            verify=not options.insecure,
+        )
+    )
+    print("\n".join(report))
+    return 0 if whole else 1
 
 
 def _nodes(options: argparse.Namespace) -> int:

@@ -120,3 +120,24 @@ def test_check(tmp_path: Path, options: list[str], status: int, said: str) -> No
     assert (ended.returncode, said in ended.stdout + ended.stderr) == (status, True), ended
     assert (ended.stdout + ended.stderr).count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_measures_and_says_what_was_in_the_way(twistd: StartServer, tmp_path: Path) -> None:
+    server = twistd("--limit-connections-per-address", "5", "--limit-messages-per-address", "1:3")
+    room = f"{server.url}/chat/bench"
+    load = ("--members", "3", "--seconds", "1", "--characters", "40")
+    done = tool("bench", room, *load, "--rate", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "stored     2\n" in done.stdout
+    assert "delivered  6," in done.stdout
+    assert "all within" in done.stdout
+    assert {len(message["message"]) for message in server.history("bench")} == {40}
+    limited = tool("bench", room, *load, "--rate", "20", cwd=tmp_path)
+    assert limited.returncode == 1
+    assert "times rate_limited" in limited.stdout
+    crowd = tool("bench", room, "--members", "6", cwd=tmp_path)
+    assert crowd.returncode == 1
+    assert crowd.stderr.startswith(f"twisted_chat bench: {room}: ")
+    assert "429" in crowd.stderr
+    nobody = tool("bench", "http://127.0.0.1:9/chat/bench", cwd=tmp_path)
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (1, 1)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -25,6 +26,10 @@ class ChatRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         super().requestReceived(command, self._origin_form(path), version)
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        # Twisted knows no words for 426, 429 and others.
+        super().setResponseCode(code, HTTPStatus(code).phrase.encode() if message is None else message)
 
     def write(self, data: bytes) -> None:
         if not self.startedWriting:
