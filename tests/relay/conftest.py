@@ -19,6 +19,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
+from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest, Position, Proof, Publication, Question
 from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
@@ -147,6 +148,18 @@ class Node:
                 return
             assert real_reactor().seconds() < deadline, "it did not happen"
             await self.turn(0.01)
+
+    async def works(self) -> None:
+        """Until the relay stores and answers."""
+
+        async def is_ready() -> bool:
+            try:
+                await self.relay.ready()
+            except ChatError:
+                return False
+            return True
+
+        await self.until(is_ready)
 
     async def turn(self, seconds: float = 0.0) -> None:
         """Let the reactor do something else."""

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
 import pytest
 import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
@@ -30,7 +36,7 @@ from twisted_chat.relay.redis.url import parse_url
 
 if TYPE_CHECKING:
     from tests.relay.conftest import Node
-    from tests.relay.redis_server import RedisServer
+    from tests.relay.redis_server import Make, RedisServer
     from twisted_chat.relay.redis.endpoints import IRedisReactor
 
 
@@ -264,3 +270,64 @@ async def open_tunnel(reactor: Any) -> AsyncIterator[OpenTunnel]:
 @pytest.fixture
 def tunnel(open_tunnel: OpenTunnel, redis_server: RedisServer) -> Tunnel:
     return open_tunnel(redis_server)
+
+
+class Authority:
+    """Signs certificates."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.path = self._write(name, self._sign(self.name, self.key.public_key(), x509.BasicConstraints(True, None)))
+
+    def issue(self, *names: str) -> tuple[Path, Path]:
+        """Paths of a certificate for these, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternatives = x509.SubjectAlternativeName(
+            [x509.IPAddress(ipaddress.ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
+        )
+        certificate = self._write("server", self._sign(x509.Name([]), key.public_key(), alternatives))
+        file = self.directory / "server.key"
+        file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return certificate, file
+
+    def _sign(self, subject: x509.Name, key: Any, extension: x509.ExtensionType) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder(
+            self.name, subject, key, x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=1)
+        )
+        return builder.add_extension(extension, critical=True).sign(self.key, hashes.SHA256())
+
+    def _write(self, name: str, certificate: x509.Certificate) -> Path:
+        path = self.directory / f"{name}.pem"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return path
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ours")
+
+
+@pytest.fixture
+def tls_options(authority: Authority, make_redis: Make) -> list[str]:
+    """For a server of 127.0.0.1 that speaks TLS, also to the servers that it follows or watches."""
+    certificate, key = authority.issue("127.0.0.1", "redis.example")
+    files = {"cert-file": certificate, "key-file": key, "ca-cert-file": authority.path}
+    options = files | {"auth-clients": "no", "replication": "yes"}
+    words = [word for name, value in options.items() for word in (f"--tls-{name}", str(value))]
+    probe = make_redis(*words)
+    probe.listen(tls=True)
+    try:
+        probe.start()
+    except AssertionError as error:
+        if "Failed finding TLS support" in str(error) or "Bad directive" in str(error):
+            pytest.skip("this server was built without TLS")
+        raise
+    probe.kill()
+    return words

@@ -1,20 +1,15 @@
-"""Ways to a server: passwords, users, databases, sockets, TLS, Sentinel."""
+"""Ways to a server: passwords, users, databases, sockets, TLS."""
 
 # pytest_twisted ships no types.
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 
-import ipaddress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.logger import capturedLogs, formatEvent
 
 from twisted_chat.core.errors import ChatError
@@ -22,22 +17,11 @@ from twisted_chat.core.publication import Newest, Proof
 
 if TYPE_CHECKING:
     from tests.relay.conftest import Node
-    from tests.relay.redis.conftest import StartAt
+    from tests.relay.redis.conftest import Authority, StartAt
     from tests.relay.redis_server import Make, RedisServer
 
 SECRET = "p@ss/w:rd #1?é%"
 QUOTED = "p%40ss%2Fw%3Ard%20%231%3F%C3%A9%25"
-
-
-async def works(node: Node) -> None:
-    async def is_ready() -> bool:
-        try:
-            await node.relay.ready()
-        except ChatError:
-            return False
-        return True
-
-    await node.until(is_ready)
 
 
 async def trouble(node: Node, says: str) -> None:
@@ -70,7 +54,7 @@ def guarded(make_redis: Make) -> RedisServer:
 async def test_a_password(start_at: StartAt, guarded: RedisServer, room: str, user: str) -> None:
     for url in (guarded.url, guarded.tcp_url):
         node = await start_at(url.replace("://", f"://{user}:{QUOTED}@"))
-        await works(node)
+        await node.works()
         await node.publish(room, b"{}")
 
 
@@ -88,7 +72,7 @@ async def test_a_wrong_password_is_tried_until_it_is_right_and_never_shown(
         await trouble(node, "refuses the user name or password: WRONGPASS")
         await node.turn(0.5)
         guarded.command("CONFIG", "SET", "requirepass", "wr0ng")
-        await works(node)
+        await node.works()
     log = [formatEvent(event) for event in events]
     assert not any("wr0ng" in line for line in log)
     # Each link said it once, not each time that it tried.
@@ -102,7 +86,7 @@ async def test_a_user_that_may_do_what_is_needed_and_no_more(
     allowed = ["~twisted_chat:*", "&twisted_chat:*", "+@all", "-@dangerous", "-@admin"]
     guarded.command("ACL", "SETUSER", "chat", "on", ">secret", "resetkeys", "resetchannels", *allowed)
     node = await start_at(guarded.url.replace("://", "://chat:secret@"))
-    await works(node)
+    await node.works()
     await node.subscribe(room)
     node.relay.enter(room, "a", "ann")
     await node.publish(room, b"{}")
@@ -164,74 +148,25 @@ async def test_a_server_that_forgets_is_warned_of(start_at: StartAt, make_redis:
     server = make_redis("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     server.start()
     with capturedLogs() as events:
-        await works(await start_at(server.url))
+        await (await start_at(server.url)).works()
     assert any("noeviction" in formatEvent(event) for event in events)
 
 
 # TLS
 
 
-class Authority:
-    """Signs certificates."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self.path = self._write(name, self._sign(self.name, self.key.public_key(), x509.BasicConstraints(True, None)))
-
-    def issue(self, *names: str) -> tuple[Path, Path]:
-        """Paths of a certificate for these, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        alternatives = x509.SubjectAlternativeName(
-            [x509.IPAddress(ipaddress.ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
-        )
-        certificate = self._write("server", self._sign(x509.Name([]), key.public_key(), alternatives))
-        file = self.directory / "server.key"
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return certificate, file
-
-    def _sign(self, subject: x509.Name, key: Any, extension: x509.ExtensionType) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder(
-            self.name, subject, key, x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=1)
-        )
-        return builder.add_extension(extension, critical=True).sign(self.key, hashes.SHA256())
-
-    def _write(self, name: str, certificate: x509.Certificate) -> Path:
-        path = self.directory / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path
-
-
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path, "ours")
-
-
-@pytest.fixture
-def tls_server(make_redis: Make, authority: Authority) -> RedisServer:
-    certificate, key = authority.issue("127.0.0.1", "redis.example")
-    options = {"cert-file": certificate, "key-file": key, "ca-cert-file": authority.path, "auth-clients": "no"}
-    server = make_redis(*[part for name, value in options.items() for part in (f"--tls-{name}", str(value))])
+def tls_server(make_redis: Make, tls_options: list[str]) -> RedisServer:
+    server = make_redis(*tls_options)
     server.listen(tls=True)
-    try:
-        server.start()
-    except AssertionError as error:
-        if "Failed finding TLS support" in str(error) or "Bad directive" in str(error):
-            pytest.skip("this server was built without TLS")
-        raise
+    server.start()
     return server
 
 
 @pytest_twisted.ensureDeferred
 async def test_tls(start_at: StartAt, tls_server: RedisServer, authority: Authority, room: str) -> None:
     node = await start_at(f"rediss://127.0.0.1:{tls_server.port}?ca={authority.path}")
-    await works(node)
+    await node.works()
     await node.subscribe(room)
     await node.publish(room, b"x" * 300_000)
     assert await node.delivered(room, 1) == [b"x" * 300_000]
@@ -241,7 +176,7 @@ async def test_tls(start_at: StartAt, tls_server: RedisServer, authority: Author
 async def test_tls_refuses_what_it_cannot_verify(
     start_at: StartAt, tls_server: RedisServer, authority: Authority, tmp_path: Path
 ) -> None:
-    other = Authority(tmp_path, "theirs")
+    other = type(authority)(tmp_path, "theirs")
     await trouble(await start_at(f"rediss://127.0.0.1:{tls_server.port}"), "certificate verify failed")
     await trouble(await start_at(f"rediss://127.0.0.1:{tls_server.port}?ca={other.path}"), "certificate verify failed")
     url = f"rediss://localhost:{tls_server.port}?ca={authority.path}"

@@ -46,19 +46,6 @@ async def refused(answer: Awaitable[Any]) -> ChatError:
     return refusal.value
 
 
-async def works(node: Node) -> None:
-    """Both links are up, and what is published is heard."""
-
-    async def is_ready() -> bool:
-        try:
-            await node.relay.ready()
-        except ChatError:
-            return False
-        return True
-
-    await node.until(is_ready)
-
-
 async def fails(node: Node) -> str:
     """It is not ready any more; why."""
     said: list[str] = []
@@ -95,7 +82,7 @@ async def test_redis_may_come_later(start_at: StartAt, make_redis: Make, room: s
     node.relay.enter(room, "a", "ann")
     node.relay.signal(room, b"nobody hears this")
     server.start()
-    await works(node)
+    await node.works()
     assert links(node)[:1] == ["resumed"]
     await node.publish(room, b"1")
     assert await node.delivered(room, 1) == [b"1"]
@@ -124,8 +111,8 @@ async def test_redis_is_killed_and_comes_back_with_what_was_acknowledged(
     await fails(node)
     await node.until(lambda: "interrupted" in links(node) and len(outcomes) == 5)
     server.start()
-    await works(node)
-    await works(other)
+    await node.works()
+    await other.works()
     assert links(node)[-1] == "resumed"
     answer = await other.relay.history(room, Since(stored[0].position, 100))
     assert answer.proof is Proof.COMPLETE
@@ -144,7 +131,7 @@ async def test_history_that_was_lost_is_not_continued(start_at: StartAt, server:
     [second] = await node.publish(room, b"2")
     server.kill()
     server.start()
-    await works(node)
+    await node.works()
     answer = await node.relay.history(room, Since(second.position, 100))
     assert answer.proof is Proof.LOST
     assert answer.top.epoch != second.position.epoch
@@ -168,7 +155,7 @@ async def test_a_server_that_is_stopped_is_noticed(
     await node.until(lambda: links(node)[-1:] == ["interrupted"])
     assert (await refused(node.relay.publish(room, b"3"))).reason is Reason.TRY_AGAIN
     server.signal(signal.SIGCONT)
-    await works(node)
+    await node.works()
     # What the stopped server had in its buffers was executed: that is what "unknown" means.
     again = await node.relay.publish(room, b"1", "key")
     assert (await node.ask(room, Newest(10)))[1].count(b"1") == 1
@@ -183,7 +170,7 @@ async def test_a_black_hole_is_noticed(start_at: StartAt, tunnel: Tunnel, room: 
     assert (await refused(node.relay.publish(room, b"1"))).reason is Reason.TRY_AGAIN
     await node.until(lambda: links(node)[-1:] == ["interrupted"])
     tunnel.open = True
-    await works(node)
+    await node.works()
     assert links(node)[-1] == "resumed"
 
 
@@ -230,7 +217,7 @@ async def test_publications_with_keys_outlive_killed_connections(
         calls += [node.relay.publish(room, b"%d" % n, f"key {n}") for n in range(number * 20, number * 20 + 20)]
         server.command("CLIENT", "KILL", "TYPE", "normal")
         await gatherResults(calls)
-        await works(node)
+        await node.works()
     expected = [b"%d" % number for number in range(200)]
     assert (await node.ask(room, Newest(100)))[1] == expected[-100:]
     assert (await node.top(room)).offset == 200
@@ -248,7 +235,7 @@ async def test_a_reader_that_is_too_slow_is_disconnected_and_comes_back(
     await gatherResults([fast.relay.publish(room, b"x" * 1_000) for _ in range(3_000)])
     relay._messages.protocol.transport.resumeProducing()
     await slow.until(lambda: "interrupted" in links(slow))
-    await works(slow)
+    await slow.works()
     assert links(slow)[-1] == "resumed"
 
 
@@ -262,7 +249,7 @@ async def test_too_many_clients(start_at: StartAt, server: RedisServer) -> None:
     await node.until(lambda: any(link.protocol is not None for link in links))
     lucky = next(link for link in links if link.protocol is not None)
     await lucky.execute("CONFIG", "SET", "maxclients", "100")  # nobody else can connect
-    await works(node)
+    await node.works()
 
 
 @pytest_twisted.ensureDeferred
@@ -292,7 +279,7 @@ async def test_a_full_server_refuses_and_changes_nothing(start_at: StartAt, serv
     answer = await node.relay.history(room, Newest(10))
     assert answer.publications == tuple(stored)
     server.command("CONFIG", "SET", "maxmemory", "0")
-    await works(node)
+    await node.works()
     second = await node.relay.publish(room, b"2", "key")
     assert (second.duplicate, second.publication.position.offset) == (False, 2)
     assert await node.delivered(room, 2) == [b"1", b"2"]
@@ -322,7 +309,7 @@ async def test_a_demoted_server_is_left(start_at: StartAt, server: RedisServer, 
     assert not before.usable
     assert (await refused(node.relay.publish(room, b"1"))).reason is Reason.TRY_AGAIN
     server.command("REPLICAOF", "NO", "ONE")
-    await works(node)
+    await node.works()
     await node.publish(room, b"2")
     await node.until(lambda: b"2" in [one.data for one in node.events.publications(room)])
 
@@ -380,7 +367,7 @@ async def test_links_that_lead_to_two_servers_are_found_out(
     elsewhere = make_redis()
     elsewhere.start()
     node = await start_at(server.url, deadline=0.5)
-    await works(node)
+    await node.works()
     relay: Any = node.relay
     right = relay._messages._endpoint
     relay._messages._endpoint = redis_endpoint(cast("IRedisReactor", reactor), parse_url(elsewhere.url), LinkLimits())
@@ -388,4 +375,4 @@ async def test_links_that_lead_to_two_servers_are_found_out(
     await node.until(lambda: relay._subscriptions.live)
     assert "not heard" in (await refused(node.relay.ready())).message
     relay._messages._endpoint = right
-    await works(node)
+    await node.works()

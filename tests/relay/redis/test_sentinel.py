@@ -14,36 +14,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from twisted_chat.core.errors import ChatError
-from twisted_chat.core.publication import Since
+from twisted_chat.core.publication import Proof, Since
 from twisted_chat.relay.redis.endpoints import SentinelEndpoint
 from twisted_chat.relay.redis.errors import UnusableError
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import Credentials, Host
 
 if TYPE_CHECKING:
-    from tests.relay.conftest import Node
-    from tests.relay.redis.conftest import Endpoint, Peer, StartAt, Watch
+    from tests.relay.redis.conftest import Authority, Endpoint, Peer, StartAt, Watch
     from tests.relay.redis_server import Make, RedisServer
 
 
-async def works(node: Node) -> None:
-    async def is_ready() -> bool:
-        try:
-            await node.relay.ready()
-        except ChatError:
-            return False
-        return True
-
-    await node.until(is_ready)
-
-
 class Service:
-    """A master, its replica, and a Sentinel."""
+    """A master, its replica, and a Sentinel; `options` are for all of them."""
 
-    def __init__(self, make: Make) -> None:
-        self.master, self.replica, self.sentinel = make(), make(), make()
+    def __init__(self, make: Make, *options: str, tls: bool = False) -> None:
+        self.master, self.replica, self.sentinel = make(*options), make(*options), make(*options)
         for server in (self.master, self.replica, self.sentinel):
-            server.listen()
+            server.listen(tls=tls)
         self.master.start()
         self.replica.start()
         self.replica.command("REPLICAOF", "127.0.0.1", str(self.master.port))
@@ -87,12 +75,28 @@ async def test_a_fail_over_is_followed(start_at: StartAt, service: Service, room
         # Only the deadline tells that it is gone.
         service.master.signal(signal.SIGSTOP)
     await node.until(lambda: promoted(service.replica))
-    await works(node)
+    await node.works()
     assert [what for what, _ in node.events.links][-1] == "resumed"
     [second] = await node.publish(room, b"2")
     assert second.previous == first.position.tag
     assert (await node.relay.history(room, Since(first.position, 10))).publications == (second,)
     await node.until(lambda: b"2" in [one.data for one in node.events.publications(room)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fail_over_is_followed_by_tls(
+    start_at: StartAt, make_redis: Make, tls_options: list[str], authority: Authority, room: str
+) -> None:
+    service = Service(make_redis, *tls_options, tls=True)
+    node = await start_at(f"{service.url.replace('redis+', 'rediss+')}?ca={authority.path}", deadline=0.5)
+    await node.works()
+    [first] = await node.publish(room, b"1")
+    await node.until(service.is_guarded)
+    await node.until(lambda: bool(service.replica.command("KEYS", "*stream")))
+    service.master.signal(signal.SIGSTOP)
+    await node.until(lambda: promoted(service.replica))
+    await node.works()
+    assert await node.ask(room, Since(first.position, 10)) == (Proof.COMPLETE, [])
 
 
 @pytest_twisted.ensureDeferred
