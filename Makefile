@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: run test lint format simulate soak bench docs changelog clean
+.PHONY: run test lint format simulate soak bench bench-quick docs changelog clean
 
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
@@ -34,11 +34,15 @@ SECONDS ?= 600
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.cluster.soak --seconds $(SECONDS)
 
-# Ratios, side by side in one run: compare nothing across runs.
+# Side by side with other servers, which are installed into benchmarks/build; about half an hour. See docs/performance.rst.
+# Less of it: make bench TOPICS='delivery memory'
+TOPICS ?=
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/relays.py
-	$(BIN)/python benchmarks/delivery.py
-	$(BIN)/python benchmarks/delivery.py --burst 1
+	$(BIN)/python -m benchmarks $(TOPICS)
+
+# A minute, and nothing is installed.
+bench-quick: $(VENV)/installed
+	$(BIN)/python -m benchmarks --quick $(TOPICS)
 
 docs: $(VENV)/installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

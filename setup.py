@@ -65,6 +65,13 @@ DOCS = [
     "towncrier>=24.8",
 ]
 
+BENCH = [
+    # The progress bar and the tables of `make bench`.
+    "rich>=13",
+    # Its plot.
+    "matplotlib>=3.9",
+]
+
 setup(
     name="twisted-chat",
     version="0.1.0",
@@ -85,7 +92,13 @@ setup(
     include_package_data=False,
     zip_safe=False,
     install_requires=INSTALL,
-    extras_require={"test": TEST, "lint": LINT, "docs": DOCS, "dev": [*TEST, *LINT, *DOCS]},
+    extras_require={
+        "test": TEST,
+        "lint": LINT,
+        "docs": DOCS,
+        "bench": BENCH,
+        "dev": [*TEST, *LINT, *DOCS, *BENCH],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Twisted",
