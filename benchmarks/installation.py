@@ -36,7 +36,7 @@ def compile_native() -> None:
     if compiler is None:
         raise MissingError("there is no C compiler (cc) to make the load generator; install gcc or clang")
     BUILD.mkdir(exist_ok=True)
-    _compile(compiler, "wsload", "-lssl", "-lcrypto", "-lz")
+    _compile(compiler, "wsload", "-lssl", "-lcrypto")
     _compile(compiler, "cserver", "-lcrypto")
 
 
@@ -48,7 +48,7 @@ def _compile(compiler: str, name: str, *libraries: str) -> None:
     command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), *map(str, sources), *libraries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        wanted = "; are the headers there (libssl-dev, zlib1g-dev)?" if "No such file" in done.stderr else ""
+        wanted = "; are the headers there (libssl-dev)?" if "No such file" in done.stderr else ""
         raise MissingError(f"{name} cannot be compiled{wanted}\n{done.stderr.strip()}")
 
 

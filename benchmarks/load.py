@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -27,6 +28,8 @@ class Load:
         microseconds of the server's processor time for each
     memory
         KiB of the server's resident memory for each connection, when all were idle
+    idle_cpu
+        seconds of the server's processor time in a second of silence
     deliveries
         a second at saturation: messages that a member received whole
     delivery_cpu
@@ -37,6 +40,8 @@ class Load:
         messages a second that were sent then
     lost
         deliveries that did not come
+    churn_memory
+        KiB that the server had, before any connection came and after each tenth of those that came and went
     """
 
     open: int
@@ -44,31 +49,21 @@ class Load:
     handshakes: float
     handshake_cpu: float
     memory: float
+    idle_cpu: float
     deliveries: float
     delivery_cpu: float
     p50: float
     p99: float
     rate: float
     lost: int
-
-
-_NAMES: Final = {
-    "failed": "dead",
-    "handshakes": "hs_per_s",
-    "handshake_cpu": "hs_cpu_us",
-    "memory": "rss_per_conn_kib",
-    "deliveries": "sat_deliv_s",
-    "delivery_cpu": "sat_cpu_per_1m",
-    "p50": "p50_us",
-    "p99": "p99_us",
-}
+    churn_memory: Sequence[float]
 
 
 def parse(line: str) -> Load:
     """What the generator printed. Raises `BrokenError`."""
     try:
         said = json.loads(line)
-        return Load(**{field.name: said[_NAMES.get(field.name, field.name)] for field in fields(Load)})
+        return Load(**{field.name: said[field.name] for field in fields(Load)})
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenError(f"the load generator said {line.strip()[:200]!r}, which is no result ({error})") from None
 
@@ -77,7 +72,7 @@ def arguments(server: Running, members: int, **options: float | str) -> list[str
     """The command line. `options` are those of wsload by their letters, see its head; True stands for a switch."""
     given = [*server.contender.load, "-n", str(members), "-b", str(MESSAGE_BYTES)]
     given += ["-p", ",".join(map(str, server.ports)), "-S", ",".join(map(str, server.pids))]
-    for letter, value in {"i": 0, "t": 0, "l": 0, "k": 10, **options}.items():
+    for letter, value in options.items():
         given += [f"-{letter}"] if value is True else [f"-{letter}", str(value)]
     return [*pinned(LOAD_CPU), str(BUILD / "wsload"), *given]
 
