@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import delivery, machine, relays, report
+from benchmarks import delivery, handshakes, latency, machine, memory, relays, report, tls
 from benchmarks.bench import Bench
 from benchmarks.installation import HERE, MissingError, compile_native
 from benchmarks.results import Comparison, Results
@@ -26,6 +26,10 @@ from benchmarks.servers import BrokenError
 
 TOPICS: Final[dict[str, Callable[[Bench], None]]] = {
     "delivery": delivery.measure,
+    "latency": latency.measure,
+    "tls": tls.measure,
+    "handshakes": handshakes.measure,
+    "memory": memory.measure,
     "relays": relays.measure,
 }
 """In the order in which they are measured."""

@@ -5,17 +5,34 @@ A topic is a file with a function ``measure(bench)`` that takes figures and give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from benchmarks.contenders import Contender
 from benchmarks.installation import MissingError
+from benchmarks.load import Load
 from benchmarks.results import Better, Comparison, Row
 from benchmarks.servers import BrokenError, Running, running
 
-Measure = Callable[[Running], float]
-"""Takes one figure of a server that was just started."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure(Generic[T]):
+    """One figure of what was measured: its unit, which direction is better, how it is found."""
+
+    unit: str
+    better: Better
+    of: Callable[[T], float]
+
+
+COST: Final[Figure[Load]] = Figure("µs CPU/delivery", "less", lambda load: load.delivery_cpu)
+HANDSHAKES: Final[Figure[Load]] = Figure("handshakes/s", "more", lambda load: load.handshakes)
+HANDSHAKE_COST: Final[Figure[Load]] = Figure("µs CPU/handshake", "less", lambda load: load.handshake_cpu)
+MEMORY: Final[Figure[Load]] = Figure("KiB/connection", "less", lambda load: load.memory)
+P50: Final[Figure[Load]] = Figure("ms, median", "less", lambda load: load.p50 / 1000)
+P99: Final[Figure[Load]] = Figure("ms, p99", "less", lambda load: load.p99 / 1000)
 
 
 class Progress(Protocol):
@@ -55,18 +72,17 @@ class Bench:
         self,
         topic: str,
         title: str,
-        unit: str,
-        better: Better,
+        figures: Sequence[Figure[T]],
         contenders: Sequence[Contender],
-        measure: Measure,
+        measure: Callable[[Running], T],
         *,
         processes: int = 1,
-    ) -> Comparison:
-        """Take the same figure of each, in turns, each time of a server just started in `processes` processes.
+    ) -> None:
+        """Measure each in turns, each time a server just started in `processes` processes; a comparison per figure.
 
         A peer that is not there or fails is named as missing. Raises `BrokenError` when that is one of ours.
         """
-        values: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+        taken: dict[str, list[T]] = {contender.name: [] for contender in contenders}
         missing: dict[str, str] = {}
         for number in range(self.rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
@@ -75,12 +91,27 @@ class Bench:
                 self.progress.doing(f"{topic}: {title}: {contender.name}")
                 try:
                     with running(contender, processes) as server:
-                        values[contender.name].append(measure(server))
+                        taken[contender.name].append(measure(server))
                 except (MissingError, BrokenError) as error:
                     if contender.ours:
                         raise
                     missing[contender.name] = str(error).partition("\n")[0]
-        rows = tuple(Row.of(name, taken) for name, taken in values.items() if taken and name not in missing)
-        comparison = Comparison(topic, title, unit, better, rows, missing=missing)
-        self.add(comparison)
-        return comparison
+        for name in missing:
+            del taken[name]
+        for figure in figures:
+            rows = [Row.of(name, [figure.of(each) for each in values]) for name, values in taken.items()]
+            self.add(Comparison(topic, title, figure.unit, figure.better, tuple(rows), missing=missing))
+
+    def sizes(
+        self, topic: str, title: str, figures: Sequence[Figure[T]], measures: Mapping[str, Callable[[], T]]
+    ) -> None:
+        """Measure the same at several sizes, by their names, in turns; the first is the base."""
+        taken: dict[str, list[T]] = {name: [] for name in measures}
+        for number in range(self.rounds):
+            for name in measures if number % 2 == 0 else reversed(list(measures)):
+                self.progress.doing(f"{topic}: {title}: {name}")
+                taken[name].append(measures[name]())
+        base = next(iter(measures))
+        for figure in figures:
+            rows = [Row.of(name, [figure.of(each) for each in values]) for name, values in taken.items()]
+            self.add(Comparison(topic, title, figure.unit, figure.better, tuple(rows), base=base))

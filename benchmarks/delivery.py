@@ -1,4 +1,4 @@
-"""What a delivery costs when the server has all that it can do, for one room of 100 to 5,000 members.
+"""What a delivery costs when the server has all that it can do: one room of 100 to 5,000 members.
 
 The figure is processor time of the server for a delivery: it depends least on what else the machine does.
 """
@@ -8,57 +8,52 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks import contenders
-from benchmarks.bench import Bench
+from benchmarks.bench import COST, Bench
 from benchmarks.contenders import Contender
-from benchmarks.load import generate
+from benchmarks.load import Load, generate
 from benchmarks.servers import Running, redis
 
-UNIT: Final = "µs/delivery"
 JOINED: Final = 16
 """Messages under way: enough for a server to send several at once."""
 
 
-def cost(server: Running, members: int, under_way: int, seconds: float) -> float:
-    """Microseconds of processor time for each delivery at saturation."""
-    generate(server, 50, t=0.5, W=under_way)
-    return generate(server, members, t=seconds, W=under_way).delivery_cpu
+def saturate(server: Running, members: int, under_way: int, seconds: float, **options: float | str) -> Load:
+    """As many deliveries as the server makes, after a little of it to warm up."""
+    generate(server, 50, t=0.5, W=under_way, **options)
+    return generate(server, members, t=seconds, W=under_way, **options)
 
 
 def measure(bench: Bench) -> None:
-    _joined(bench)
-    if not bench.quick:
+    if bench.quick:
+        peers = [contenders.websockets(quick=True)]
+        _joined(bench, 100, peers)
+    else:
+        peers = [contenders.SOCKETIFY, contenders.NCHAN, contenders.NODE_WS, contenders.websockets()]
+        with redis() as port:
+            peers += [contenders.SOCKET_IO, contenders.channels(port)]
+            for members in (100, 1000, 5000):
+                _joined(bench, members, peers)
         _through_redis(bench)
     _one_by_one(bench)
 
 
-def _joined(bench: Bench) -> None:
-    who = [contenders.twisted_chat(), contenders.C_JOINING]
-    if bench.quick:
-        who.append(contenders.websockets(quick=True))
-        _saturate(bench, who, 100)
-        return
-    peers = [contenders.SOCKETIFY, contenders.NCHAN, contenders.NODE_WS, contenders.websockets(), contenders.SOCKET_IO]
-    with redis() as port:
-        for members in (100, 1000, 5000):
-            _saturate(bench, [*who, *peers, contenders.channels(port)], members)
-
-
-def _saturate(bench: Bench, who: list[Contender], members: int) -> None:
-    title = f"{members:,} members, {JOINED} messages under way"
+def _joined(bench: Bench, members: int, peers: list[Contender]) -> None:
     bench.side_by_side(
-        "delivery", title, UNIT, "less", who, lambda server: cost(server, members, JOINED, bench.seconds)
+        "delivery",
+        f"{members:,} members, {JOINED} messages under way",
+        [COST],
+        [contenders.twisted_chat(), contenders.C_JOINING, *peers],
+        lambda server: saturate(server, members, JOINED, bench.seconds),
     )
 
 
 def _one_by_one(bench: Bench) -> None:
-    who = [contenders.twisted_chat(), contenders.C_ONE_BY_ONE]
     bench.side_by_side(
         "delivery",
         "100 members, 1 message under way",
-        UNIT,
-        "less",
-        who,
-        lambda server: cost(server, 100, 1, bench.seconds),
+        [COST],
+        [contenders.twisted_chat(), contenders.C_ONE_BY_ONE],
+        lambda server: saturate(server, 100, 1, bench.seconds),
     )
 
 
@@ -67,9 +62,8 @@ def _through_redis(bench: Bench) -> None:
         bench.side_by_side(
             "delivery",
             f"two nodes through Redis, 100 members, {JOINED} messages under way",
-            UNIT,
-            "less",
+            [COST],
             [contenders.twisted_chat(relay=f"redis://127.0.0.1:{port}"), contenders.channels(port)],
-            lambda server: cost(server, 100, JOINED, bench.seconds),
+            lambda server: saturate(server, 100, JOINED, bench.seconds),
             processes=2,
         )

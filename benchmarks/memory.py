@@ -1,0 +1,63 @@
+"""What an idle connection holds, and whether anything is left of one that is gone.
+
+It is the memory of the server's processes; what the kernel keeps for a socket comes on top, for every server alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Final
+
+from benchmarks import contenders
+from benchmarks.bench import MEMORY, Bench, Figure
+from benchmarks.load import Load, generate
+from benchmarks.servers import Running, redis
+
+SETTLE: Final = 1.0
+"""Seconds of silence before memory is read."""
+
+
+def measure(bench: Bench) -> None:
+    _idle(bench)
+    _growth(bench)
+
+
+def _idle(bench: Bench) -> None:
+    members = 1000 if bench.quick else 5000
+
+    def idle(server: Running) -> Load:
+        generate(server, 50)
+        return generate(server, members, i=SETTLE)
+
+    title = f"{members:,} idle connections"
+    ours = contenders.twisted_chat()
+    if bench.quick:
+        bench.side_by_side("memory", title, [MEMORY], [ours, contenders.websockets(quick=True)], idle)
+        return
+    peers = [contenders.SOCKETIFY, contenders.NODE_WS, contenders.websockets(), contenders.SOCKET_IO]
+    with redis() as port:
+        bench.side_by_side("memory", title, [MEMORY], [ours, *peers, contenders.channels(port)], idle)
+
+
+# Growth
+
+
+def _growth(bench: Bench) -> None:
+    total = 5_000 if bench.quick else 200_000
+    growth: Figure[Load] = Figure(
+        "bytes/connection gone", "less", lambda load: slope(load.churn_memory) * 10 * 1024 / total
+    )
+    bench.side_by_side(
+        "memory",
+        f"{total:,} connections that came and went",
+        [growth],
+        [contenders.twisted_chat()],
+        lambda server: generate(server, 64, q=total),
+    )
+
+
+def slope(points: Sequence[float]) -> float:
+    """By how much each is more than the one before, at the least squares; of the second half, when it is warm."""
+    settled = points[len(points) // 2 :]
+    return statistics.linear_regression(range(len(settled)), settled).slope
