@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hmac
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -48,6 +50,13 @@ def test_no_key_at_all_is_said_so(presented: str | None) -> None:
 def test_without_keys_none_is_good() -> None:
     with pytest.raises(ChatError):
         ApiKeys([]).check(ONE)
+
+
+def test_every_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = mock.Mock(side_effect=hmac.compare_digest)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    ApiKeys([ONE, TWO]).check(ONE)
+    assert compare.call_count == 2
 
 
 @given(st.text(), st.lists(st.text(min_size=1), max_size=5))

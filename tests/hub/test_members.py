@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from twisted_chat.core.errors import Reason
-from twisted_chat.core.publication import History, Newest, Position, Proof, Since
+from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Since
 from twisted_chat.wire.formats import Event
 
 if TYPE_CHECKING:
@@ -150,3 +152,21 @@ def test_the_proof_of_a_history_is_what_the_room_says(node: Node) -> None:
     position = node.say("one")
     node.hub.history("lobby", Since(position, 10)).addCallback(found.append)
     assert (found[0].proof, found[0].top, found[0].publications) == (Proof.COMPLETE, position, ())
+
+
+def test_how_old_messages_are_when_they_come_and_when_they_are_written(node: Node) -> None:
+    def seconds(name: str) -> float | None:
+        return node.metrics.registry.get_sample_value(f"twisted_chat_{name}_seconds_sum")
+
+    ann, bob = node.member(), node.member("kitchen")
+    position = node.say("now")
+    late = Publication(Position(position.epoch, 2, position.tag + 1), position.tag, b"late")
+    node.clock.advance(3)
+    assert ann.heard() == ["now"]
+    assert (seconds("relay_lag"), seconds("delivery")) == pytest.approx((0.0, 3.0), abs=0.01)
+    node.hub.deliver("lobby", late)
+    node.clock.advance(1)
+    assert ann.heard() == ["late"]
+    assert seconds("relay_lag") == pytest.approx(3.0, abs=0.01)
+    assert seconds("delivery") == pytest.approx(3.0 + 4.0, abs=0.01)
+    assert bob.heard() == []

@@ -43,6 +43,8 @@ def test_a_browser_gets_the_page(server: Any) -> None:
 def test_curl_gets_the_history(server: Any) -> None:
     for accept in ("", "Accept: */*\r\n", "Accept: application/json\r\n"):
         answer = server.ask("GET", "/chat/lobby", accept)
+        assert "accept" in answer.headers["vary"], "no cache takes it for the page"
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-type"] == "application/json"
         assert answer.json["messages"] == []
 
@@ -231,8 +233,11 @@ def test_an_allowed_site_is_allowed_to_read(make_server: MakeServer) -> None:
     server = make_server(origins=Origins(["https://www.example.com"]))
     header = "Origin: https://www.example.com\r\n"
     answer = server.ask("GET", "/chat/lobby", header)
-    assert answer.headers["access-control-allow-origin"] == "https://www.example.com"
-    assert "origin" in answer.headers["vary"]
+    stream = server.ask("GET", "/chat/lobby", f"{header}Accept: text/event-stream\r\n")
+    posted = server.post({"handle": "ann", "message": "hi"}, headers=header)
+    for each in (answer, stream, posted):
+        assert each.headers["access-control-allow-origin"] == "https://www.example.com"
+        assert "origin" in each.headers["vary"], "no cache gives it to another site"
     preflight = server.ask("OPTIONS", "/chat/lobby", f"{header}Access-Control-Request-Method: POST\r\n")
     assert preflight.status == 204
     assert "POST" in preflight.headers["access-control-allow-methods"]
@@ -296,7 +301,13 @@ def test_a_token_says_which_rooms(closed: Any) -> None:
     server, token = closed
     header = f"Authorization: Bearer {token(read=['team/*'], write=['team/a'])}\r\n"
     assert server.ask("GET", "/chat/team/b", header).status == 200
-    assert server.ask("GET", "/chat/lobby", header).error == "not_allowed"
+    for refused in (
+        server.ask("GET", "/chat/lobby", header),
+        server.ask("GET", "/chat/lobby", f"{header}Accept: text/event-stream\r\n"),
+        server.connect("/chat/lobby", header).answer,
+    ):
+        assert (refused.status, refused.error) == (403, "not_allowed")
+    assert server.connect("/chat/team/b", header).answer.status == 101
     assert server.post({"message": "hi"}, "/chat/team/a", header).status == 201
     answer = server.post({"message": "hi", "key": "k"}, "/chat/team/b", header)
     assert (answer.status, answer.error) == (403, "not_allowed")
