@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.relay.interface import HistoryLimits
+from twisted_chat.server.connection import REPLIES_HELD
 from twisted_chat.server.websocket import RoomSocket
 
 MakeServer = Callable[..., Any]
@@ -128,27 +129,51 @@ def test_a_key_is_stored_once_and_comes_back(server: Any) -> None:
     assert bob.messages() == ["hi"]
 
 
-def test_the_answer_to_a_repeated_message_does_not_overtake_what_was_missed(
-    server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow_history(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Callable[[], None]]:
+    """``answer = slow_history(server)``: from now on its history answers only when ``answer()`` is called."""
+
+    def slow(server: Any) -> Callable[[], None]:
+        waiting: list[Callable[[], None]] = []
+        history = server.relay.history
+
+        def later(*question: object) -> Deferred[Any]:
+            answer: Deferred[Any] = Deferred()
+            waiting.append(lambda: history(*question).chainDeferred(answer))
+            return answer
+
+        def answer() -> None:
+            while waiting:
+                waiting.pop(0)()
+
+        monkeypatch.setattr(server.relay, "history", later)
+        return answer
+
+    return slow
+
+
+def test_the_answer_to_a_repeated_message_does_not_overtake_what_was_missed(server: Any, slow_history: Any) -> None:
     first = server.post({"handle": "ann", "message": "a"}).json
     server.post({"handle": "bob", "message": "b"})
     server.post({"handle": "ann", "message": "c", "key": "k"})
-    waiting: list[Callable[[], None]] = []
-    history = server.relay.history
-
-    def later(*question: object) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred()
-        waiting.append(lambda: history(*question).chainDeferred(answer))
-        return answer
-
-    monkeypatch.setattr(server.relay, "history", later)
+    answer = slow_history(server)
     back = server.connect(f"/chat/lobby?since={first['id']}")
     back.say({"handle": "ann", "message": "c", "key": "k"})
     assert back.heard() == []
-    while waiting:
-        waiting.pop(0)()
+    answer()
     assert back.messages() == ["b", "c", "c"]
+
+
+def test_only_so_many_answers_wait(make_server: MakeServer, slow_history: Any) -> None:
+    fast = Rate(1_000.0, 1_000)
+    server = make_server(limits=Limits(messages_per_connection=fast, messages_per_address=fast))
+    server.post({"handle": "ann", "message": "a", "key": "k"})
+    answer = slow_history(server)
+    ann = server.connect("/chat/lobby?history=1")
+    for _ in range(REPLIES_HELD + 20):
+        ann.say({"handle": "ann", "message": "a", "key": "k"})
+    answer()
+    assert ann.messages() == ["a"] * (1 + REPLIES_HELD)
 
 
 # Presence and typing
