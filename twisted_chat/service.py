@@ -259,7 +259,8 @@ class ChatService(Service):
         endpoint.endpoint.listen(site).addCallbacks(ports.append, failures.append)
         if failures:
             error = failures[0].value
-            why = error.socketError if isinstance(error, CannotListenError) else error
+            cause = error.socketError if isinstance(error, CannotListenError) else error
+            why = getattr(cause, "strerror", None) or cause  # the names of files in an OSError are not what was given
             raise StartError(f"{option} {endpoint.description}: cannot listen there: {why}")
 
     def startService(self) -> None:
