@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import delivery, handshakes, latency, machine, memory, relays, report, tls
+from benchmarks import connections, delivery, handshakes, latency, machine, memory, relays, report, rooms, tls
 from benchmarks.bench import Bench
 from benchmarks.installation import HERE, MissingError, compile_native
 from benchmarks.results import Comparison, Results
@@ -30,6 +30,8 @@ TOPICS: Final[dict[str, Callable[[Bench], None]]] = {
     "tls": tls.measure,
     "handshakes": handshakes.measure,
     "memory": memory.measure,
+    "rooms": rooms.measure,
+    "connections": connections.measure,
     "relays": relays.measure,
 }
 """In the order in which they are measured."""
@@ -88,7 +90,7 @@ def main() -> None:
         results = run(
             options.topics or list(TOPICS),
             options.quick,
-            options.seconds or (1.0 if options.quick else 3.0),
+            options.seconds or (0.7 if options.quick else 3.0),
             options.rounds or (1 if options.quick else 3),
             console,
         )

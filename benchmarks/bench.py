@@ -103,11 +103,17 @@ class Bench:
             self.add(Comparison(topic, title, figure.unit, figure.better, tuple(rows), missing=missing))
 
     def sizes(
-        self, topic: str, title: str, figures: Sequence[Figure[T]], measures: Mapping[str, Callable[[], T]]
+        self,
+        topic: str,
+        title: str,
+        figures: Sequence[Figure[T]],
+        measures: Mapping[str, Callable[[], T]],
+        *,
+        rounds: int | None = None,
     ) -> None:
         """Measure the same at several sizes, by their names, in turns; the first is the base."""
         taken: dict[str, list[T]] = {name: [] for name in measures}
-        for number in range(self.rounds):
+        for number in range(rounds or self.rounds):
             for name in measures if number % 2 == 0 else reversed(list(measures)):
                 self.progress.doing(f"{topic}: {title}: {name}")
                 taken[name].append(measures[name]())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -42,6 +43,11 @@ class Running:
     @property
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
+
+    def memory(self) -> float:
+        """KiB that the processes hold, without children."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
+        return pages * resource.getpagesize() / 1024
 
 
 def pinned(cpu: int) -> list[str]:
