@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import connections, delivery, handshakes, latency, machine, memory, relays, report, rooms, tls
+from benchmarks import connections, delivery, handshakes, latency, machine, memory, plot, relays, report, rooms, tls
 from benchmarks.bench import Bench
 from benchmarks.installation import HERE, MissingError, compile_native
 from benchmarks.results import Comparison, Results
@@ -59,17 +59,17 @@ class Bar:
         self.progress.advance(self._task)
 
 
-def run(topics: list[str], quick: bool, seconds: float, rounds: int, console: Console) -> Results:
-    """Measure. Raises `MissingError` without a compiler, and `BrokenError`."""
-    compile_native()
-    bar = Bar(console, len(topics))
-    bench = Bench(quick, seconds, rounds, bar)
+def run(topics: list[str], bench: Bench, bar: Bar, save: Path) -> Results:
+    """Measure, and save after each topic what there is by then. Raises `BrokenError`."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
+    facts, versions = machine.facts(), machine.versions()
     with bar.progress:
         for topic in topics:
             TOPICS[topic](bench)
             bar.topic_done()
-    return Results(when, quick, machine.facts(), machine.versions(), tuple(bench.comparisons))
+            results = Results(when, bench.quick, facts, versions, tuple(bench.comparisons))
+            results.save(save)
+    return results
 
 
 def main() -> None:
@@ -85,20 +85,24 @@ def main() -> None:
     for topic in options.topics:
         if topic not in TOPICS:
             parser.error(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
+    topics = options.topics or list(TOPICS)
+    save = options.save / ("quick.json" if options.quick else "results.json")
     console = Console()
+    bar = Bar(console, len(topics))
+    seconds = options.seconds or (0.5 if options.quick else 3.0)
+    rounds = options.rounds or (1 if options.quick else 3)
     try:
-        results = run(
-            options.topics or list(TOPICS),
-            options.quick,
-            options.seconds or (0.7 if options.quick else 3.0),
-            options.rounds or (1 if options.quick else 3),
-            console,
-        )
-    except (MissingError, BrokenError) as error:
+        compile_native()
+        results = run(topics, Bench(options.quick, seconds, rounds, bar), bar, save)
+    except MissingError as error:
+        # Only what every benchmark needs gets here: a peer that is missing is named in the tables.
+        console.print(f"No benchmark: {error}", markup=False)
+        sys.exit(0 if options.quick else 1)
+    except BrokenError as error:
         sys.exit(f"benchmarks: {error}")
-    name = "quick" if options.quick else "results"
-    results.save(options.save / f"{name}.json")
+    plot.draw(results, save.with_suffix(".svg"))
     report.show(results, console)
+    console.print(f"Written: {save} and {save.with_suffix('.svg').name}", highlight=False)
 
 
 if __name__ == "__main__":

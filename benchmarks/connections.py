@@ -25,8 +25,11 @@ from benchmarks.servers import BrokenError, running
 TOPIC: Final = "connections"
 TITLE: Final = "connections of one process"
 SIZES: Final = (1_000, 5_000, 19_000)
-QUICK_SIZES: Final = (1_000, 2_000)
+QUICK_SIZES: Final = (1_000,)
 GROUP: Final = 100
+SPEAKING: Final = 10
+"""Rooms of so many members, of which so many are loaded."""
+
 SILENCE: Final = 50.0
 """Two intervals of ``--limit-ping-interval``."""
 
@@ -81,7 +84,8 @@ def hold(size: int, bench: Bench) -> Held:
                 size,
                 i=1 if bench.quick else SILENCE,
                 t=bench.seconds,
-                W=JOINED,
+                k=SPEAKING,
+                W=JOINED * SPEAKING,
                 g=GROUP,
                 u="/chat/room%d",
             )

@@ -9,7 +9,7 @@ from benchmarks.servers import Running
 
 
 def measure(bench: Bench) -> None:
-    clients = 1000 if bench.quick else 5000
+    clients = 500 if bench.quick else 5000
     peers = [contenders.websockets(quick=True)] if bench.quick else [contenders.NODE_WS, contenders.websockets()]
 
     def come(server: Running) -> Load:

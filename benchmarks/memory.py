@@ -21,7 +21,7 @@ SETTLE: Final = 1.0
 
 
 def measure(bench: Bench) -> None:
-    members = 1000 if bench.quick else 5000
+    members = 500 if bench.quick else 5000
     _idle(bench, members)
     measures = {"HTTP/1.1": partial(_on_sockets, members), "HTTP/2": partial(_on_streams, members)}
     title = f"{members:,} idle connections, each on a socket or {http2_members.STREAMS} on one"
@@ -63,7 +63,7 @@ def _on_streams(members: int) -> float:
 
 
 def _growth(bench: Bench) -> None:
-    total = 5_000 if bench.quick else 200_000
+    total = 2_000 if bench.quick else 200_000
     growth: Figure[Load] = Figure(
         "bytes/connection gone", "less", lambda load: slope(load.churn_memory) * 10 * 1024 / total
     )

@@ -8,6 +8,7 @@ import gc
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
 LONG = 0.0005
@@ -27,4 +28,4 @@ class Pauses:
 
 if "CHAT_BENCH_PAUSES" in os.environ:
     # Line by line: twistd ends by a signal, which flushes nothing.
-    gc.callbacks.append(Pauses(open(os.environ["CHAT_BENCH_PAUSES"], "w", buffering=1)))  # noqa: SIM115
+    gc.callbacks.append(Pauses(Path(os.environ["CHAT_BENCH_PAUSES"]).open("w", buffering=1)))  # noqa: SIM115 - it stays open
