@@ -40,7 +40,7 @@ RESULTS: Final = HERE / "results"
 
 
 class Bar:
-    """How far it has come, on a line that stays where the output is a terminal."""
+    """How far it has come: a table for each comparison, and below them a bar where the output is a terminal."""
 
     def __init__(self, console: Console, topics: int) -> None:
         self._console = console
@@ -52,8 +52,7 @@ class Bar:
         self.progress.update(self._task, description=what)
 
     def done(self, comparison: Comparison) -> None:
-        if self._console.is_terminal:
-            self._console.print(report.table(comparison))
+        self._console.print(report.table(comparison))
 
     def topic_done(self) -> None:
         self.progress.advance(self._task)
@@ -101,7 +100,7 @@ def main() -> None:
     except BrokenError as error:
         sys.exit(f"benchmarks: {error}")
     plot.draw(results, save.with_suffix(".svg"))
-    report.show(results, console)
+    report.conclude(results, console)
     console.print(f"Written: {save} and {save.with_suffix('.svg').name}", highlight=False)
 
 

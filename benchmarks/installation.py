@@ -47,9 +47,10 @@ def _compile(compiler: str, name: str, *libraries: str) -> None:
         return
     command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), *map(str, sources), *libraries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and ("openssl/" in done.stderr or "-lssl" in done.stderr or "-lcrypto" in done.stderr):
+        raise MissingError(f"{name} cannot be compiled without the headers of OpenSSL; install libssl-dev")
     if done.returncode:
-        wanted = "; are the headers there (libssl-dev)?" if "No such file" in done.stderr else ""
-        raise MissingError(f"{name} cannot be compiled{wanted}\n{done.stderr.strip()}")
+        raise RuntimeError(f"{name} does not compile:\n{done.stderr.strip()}")
 
 
 def python_for(peer: str) -> str:

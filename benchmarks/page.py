@@ -9,6 +9,7 @@ and writes the tables. A test fails where they are not as this makes them.
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import sys
 import textwrap
@@ -27,6 +28,8 @@ PLOT: Final = DOCS / "performance.svg"
 BEGIN: Final = ".. {name}, made by benchmarks/page.py\n"
 END: Final = ".. end of {name}\n"
 WIDTH: Final = 113
+_MARKUP: Final = re.compile(r"([*`|\\])")
+_ESCAPED: Final = r"\\\1"
 
 
 def replaced(text: str, results: Results) -> str:
@@ -66,7 +69,9 @@ def ratios(results: Results) -> str:
 
 def _rows(comparison: Comparison) -> list[list[str]]:
     rows = [[row.name, f"{number(row.value)} {comparison.unit}", ratio(comparison, row)] for row in comparison.rows]
-    rows += [[name, f"missing: {why}", ""] for name, why in (comparison.missing or {}).items()]
+    rows += [
+        [name, f"missing: {re.sub(_MARKUP, _ESCAPED, why)}", ""] for name, why in (comparison.missing or {}).items()
+    ]
     return [[comparison.title if place == 0 else "", *row] for place, row in enumerate(rows)]
 
 

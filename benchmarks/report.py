@@ -42,10 +42,8 @@ def table(comparison: Comparison) -> Table:
     return made
 
 
-def show(results: Results, console: Console) -> None:
-    """All of it."""
-    for comparison in results.comparisons:
-        console.print(table(comparison))
+def conclude(results: Results, console: Console) -> None:
+    """What stands below the tables: how to read them, and where it ran."""
     console.print("ratio: how many times better twisted_chat, or the first row, is; below 1 it is worse", style="bold")
     facts = [*results.machine.items(), *results.versions.items()]
     console.print(", ".join(f"{name} {value}" for name, value in facts), style="dim", highlight=False)

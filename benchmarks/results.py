@@ -93,7 +93,7 @@ class Results:
         """What `save` wrote. Raises `ValueError` for any other file."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            if document.pop("format") != FORMAT:
+            if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
             comparisons = tuple(_comparison(saved) for saved in document.pop("comparisons"))
             return cls(comparisons=comparisons, **document)
