@@ -9,6 +9,7 @@ Ratios of one run mean something; figures of different runs do not.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -90,6 +91,8 @@ def main() -> None:
     bar = Bar(console, len(topics))
     seconds = options.seconds or (0.5 if options.quick else 3.0)
     rounds = options.rounds or (1 if options.quick else 3)
+    # Ended from outside it ends its servers, as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmarks: terminated"))
     try:
         compile_native()
         results = run(topics, Bench(options.quick, seconds, rounds, bar), bar, save)

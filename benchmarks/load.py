@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -12,8 +12,11 @@ from benchmarks.installation import BUILD
 from benchmarks.servers import LOAD_CPU, BrokenError, Running, pinned
 
 MESSAGE_BYTES: Final = 128
-PATIENCE: Final = 120.0
-"""Seconds for a run; none is asked to take half as long."""
+PATIENCE: Final = 60.0
+"""Seconds for a run to be longer than it was asked to be, besides the time that connecting takes."""
+
+CONNECTING: Final = 0.02
+"""Seconds for each connection; a server that needs more of them than this is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,21 @@ def arguments(server: Running, members: int, **options: float | str) -> list[str
     return [*pinned(LOAD_CPU), str(BUILD / "wsload"), *given]
 
 
+def limit(members: int, options: Mapping[str, float | str]) -> float:
+    """Seconds that a run may take in all."""
+    asked = sum(float(options.get(letter, 0)) for letter in "itl")
+    return PATIENCE + asked + CONNECTING * max(members, float(options.get("q", 0)))
+
+
 def generate(server: Running, members: int, **options: float | str) -> Load:
     """Run it. Raises `BrokenError` when it ends badly, or when not everybody was served."""
     name = f"{server.contender.name}, {members} members"
+    patience = limit(members, options)
     command = arguments(server, members, **options)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
     except subprocess.TimeoutExpired:
-        raise BrokenError(f"{name}: not done after {PATIENCE:.0f} seconds") from None
+        raise BrokenError(f"{name}: not done after {patience:.0f} seconds") from None
     if done.returncode:
         raise BrokenError(f"{name}: {done.stderr.strip() or f'the load generator ended with {done.returncode}'}")
     load = parse(done.stdout)

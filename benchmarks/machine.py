@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ def facts() -> dict[str, str]:
         "processors": str(len(os.sched_getaffinity(0))),
         "memory": f"{int((_line('/proc/meminfo', 'MemTotal') or '0').split()[0]) / 1048576:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "busy before it began": f"{os.getloadavg()[0]:.1f} processes",
     }
 
 
@@ -41,7 +43,8 @@ def versions() -> dict[str, str]:
             done = subprocess.run(
                 [command, "-v" if command == "nginx" else "--version"], capture_output=True, text=True
             )
-            found[name] = (done.stdout or done.stderr).splitlines()[0]
+            said = re.search(r"\d+\.\d[\w.]*", done.stdout or done.stderr)
+            found[name] = said[0] if said else "unknown"
     return found
 
 
