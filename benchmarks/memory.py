@@ -63,7 +63,7 @@ def _on_streams(members: int) -> float:
 
 
 def _growth(bench: Bench) -> None:
-    total = 2_000 if bench.quick else 200_000
+    total = 2_000 if bench.quick else 100_000
     growth: Figure[Load] = Figure(
         "bytes/connection gone", "less", lambda load: slope(load.churn_memory) * 10 * 1024 / total
     )

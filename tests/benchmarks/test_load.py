@@ -41,6 +41,11 @@ def test_anything_else_is_broken(line: str) -> None:
         load.parse(line)
 
 
+def test_a_run_may_take_as_long_as_it_was_asked_to_and_as_connecting_takes() -> None:
+    assert load.limit(100, {"t": 3, "i": 50.0, "W": 16, "e": True}) == load.PATIENCE + 53 + load.CONNECTING * 100
+    assert load.limit(64, {"q": 100_000}) == load.PATIENCE + load.CONNECTING * 100_000
+
+
 def test_options_are_those_of_the_contender_and_of_the_run() -> None:
     contender = Contender("one", lambda port: [str(port)], ("-u", "/room"))
     server = Running(contender, (8080, 8081), (1, 2), Path())

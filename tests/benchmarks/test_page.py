@@ -7,12 +7,18 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import connections, page
+from benchmarks.__main__ import TOPICS
 from benchmarks.results import Comparison, Results
 
 
 def test_the_page_has_the_figures_that_are_kept_beside_it() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert text == page.replaced(text, Results.load(page.KEPT)), "run: python -m benchmarks.page docs/performance.json"
+
+
+def test_every_topic_is_explained() -> None:
+    explained = page.PAGE.read_text(encoding="utf-8").partition("What is measured")[2].partition("How to read it")[0]
+    assert [line for line in explained.splitlines() if line.isalpha() and line.islower()] == list(TOPICS)
 
 
 def test_a_text_without_a_place_for_them_is_told_so(results: Results) -> None:
