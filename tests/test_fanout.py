@@ -43,6 +43,8 @@ class Plain:
 
 
 class Outlet:
+    direct = None
+
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.on_write = lambda: None

@@ -2,17 +2,20 @@
 
 A frame is queued when its publication arrives; everything that was queued for a room in one turn of the reactor is
 joined and written to each member at once. Whatever changes who is live, or speaks to one member alone, flushes first,
-so that order is kept.
+so that order is kept. A room too large for one turn is written to in slices, a turn for each.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_chat.core.publication import Publication
+from twisted_chat.direct import Outlet, write_to_each
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire.formats import Event, Format
 
@@ -36,11 +39,20 @@ class Turn:
             flush()
 
 
+SLICE: Final = 1_000
+"""Members of one room that are written to before others are heard: a few milliseconds."""
+
+MOST_QUEUED: Final = 256
+"""Publications and events of one room that wait for the end of a turn; at that many they are written at once."""
+
+
 class _Group:
     """The live members that are sent the same bytes, and what waits to be sent to them."""
 
+    __slots__ = ("members", "queue")
+
     def __init__(self) -> None:
-        self.members: dict[Subscriber, None] = {}
+        self.members: dict[Subscriber, Outlet] = {}
         self.queue: list[bytes] = []
 
 
@@ -52,16 +64,26 @@ class RoomAudience:
         publication among them that waited longest, if there is one
     """
 
+    __slots__ = ("_delivered", "_dirty", "_first", "_groups", "_oldest", "_queued", "_slices", "_turn", "_written")
+
     def __init__(self, turn: Turn, delivered: Callable[[int, Publication | None], None]) -> None:
         self._turn: Final = turn
         self._delivered: Final = delivered
         self._groups: dict[tuple[Format, frozenset[Event]], _Group] = {}
+        self._slices: deque[tuple[bytes, list[Outlet]]] = deque()
+        """What is being written, and to whom it has not been yet."""
         self._first: Publication | None = None
+        """The first of those that are queued."""
+        self._oldest: Publication | None = None
+        """The first of those that are being written."""
+        self._queued = 0
+        self._written = 0
         self._dirty = False
+        """Whether `_end_turn` is going to be called."""
 
     def add(self, member: Subscriber) -> None:
         self.flush()
-        self._groups.setdefault((member.format, member.events), _Group()).members[member] = None
+        self._groups.setdefault((member.format, member.events), _Group()).members[member] = member.outlet
 
     def discard(self, member: Subscriber) -> None:
         key = (member.format, member.events)
@@ -95,25 +117,46 @@ class RoomAudience:
         self._flush_later()
 
     def flush(self) -> None:
-        """Write what is queued, now."""
-        if not self._dirty:
-            return
-        self._dirty = False
-        first, self._first = self._first, None
-        written = 0
-        for group in list(self._groups.values()):
-            if group.queue:
-                count = len(group.queue)
-                joined = b"".join(group.queue)
-                group.queue.clear()
-                members = list(group.members)
-                for member in members:
-                    member.write(joined)
-                written += count * len(members)
-        if written:
-            self._delivered(written, first)
+        """Write what is queued, now and to all."""
+        if self._dirty:
+            self._go_on()
+            self._begin()
+            self._go_on()
 
     def _flush_later(self) -> None:
         if not self._dirty:
             self._dirty = True
-            self._turn.at_end(self.flush)
+            self._turn.at_end(self._end_turn)
+        self._queued += 1
+        if self._queued >= MOST_QUEUED:
+            self.flush()
+
+    def _end_turn(self) -> None:
+        if not self._slices:
+            self._begin()
+        self._go_on(SLICE)
+        self._dirty = bool(self._slices)
+        if self._dirty:
+            self._turn.at_end(self._end_turn)
+
+    def _begin(self) -> None:
+        """Take what is queued."""
+        self._queued = self._written = 0
+        self._oldest, self._first = self._first, None
+        for group in self._groups.values():
+            if group.queue:
+                outlets = list(group.members.values())
+                self._written += len(group.queue) * len(outlets)
+                data = b"".join(group.queue)
+                group.queue.clear()
+                self._slices.extend((data, outlets[at : at + SLICE]) for at in range(0, len(outlets), SLICE))
+
+    def _go_on(self, most: float = inf) -> None:
+        """Write what was taken: all of it, or until `most` members have got something."""
+        while self._slices and most > 0:
+            data, outlets = self._slices.popleft()
+            most -= len(outlets)
+            write_to_each(outlets, data)
+        if self._written and not self._slices:
+            written, self._written = self._written, 0
+            self._delivered(written, self._oldest)

@@ -161,7 +161,7 @@ class ChatService(Service):
         self._readiness: Final = Readiness(reactor, self.relay.ready, self.metrics.ready)
         admin = admin_resource(self.metrics, self._readiness, lambda: self.nodes.seen)
         self._admin_site: Final = ChatSite(admin, reactor=reactor)
-        self._beat: Final = LoopingCall(self.connections.beat)
+        self._beat: Final = LoopingCall(self.connections.heartbeat.tick)
         self._beat.clock = reactor
         self._services: Final = [
             *self._certificates.values(),
@@ -267,7 +267,7 @@ class ChatService(Service):
         super().startService()
         for service in self._services:
             service.startService()
-        self._beat.start(self.config.limits.ping_interval, now=False)
+        self._beat.start(self.connections.heartbeat.seconds, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
         self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
         if hasattr(signal, "SIGHUP"):

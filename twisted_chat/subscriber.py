@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.core.session import Session
+from twisted_chat.direct import Outlet
 from twisted_chat.wire import room
 from twisted_chat.wire.formats import Event, Format
 
 
-class Outlet(Protocol):
-    """Where bytes for one connection go. Neither call may call back before it returns."""
-
-    def write(self, data: bytes) -> None:
-        """Send this after what was written before."""
-
-    def writable(self) -> bool:
-        """Whether more than what happens anyway can be taken now."""
-
-
 class Subscriber:
     """A `core.room.Member`. `name` tells connections apart in presence."""
+
+    __slots__ = ("_on_live", "events", "format", "name", "outlet", "session")
 
     def __init__(
         self,
@@ -37,9 +30,15 @@ class Subscriber:
         self.session: Final = session
         self.format: Final = form
         self.events: Final = events
-        self.write: Final = outlet.write
-        self.writable: Final = outlet.writable
+        self.outlet: Final = outlet
         self._on_live = on_live
+
+    def write(self, data: bytes) -> None:
+        """Say something to it alone; what its room has queued for all is flushed first by whoever calls."""
+        self.outlet.write(data)
+
+    def writable(self) -> bool:
+        return self.outlet.writable()
 
     def receive(self, publications: Sequence[Publication]) -> None:
         self.write(b"".join(map(self.format.publication, publications)))

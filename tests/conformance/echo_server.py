@@ -23,7 +23,6 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from twisted_chat.auth import Origins
 from twisted_chat.core.limits import Limits
-from twisted_chat.core.session import Session
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
 from twisted_chat.relay.interface import HistoryLimits
@@ -38,7 +37,6 @@ from twisted_chat.server.tls.certificates import CertificateDirectory
 from twisted_chat.server.tls.self_signed import make_self_signed
 from twisted_chat.server.websocket import RoomSocket, RoomSocketFactory
 from twisted_chat.wire.frames import text_frame
-from twisted_chat.wire.query import Wish
 
 LIMITS: Final = Limits(message_characters=2_000_000, outbox_bytes=64 << 20)
 """The suite's longest messages have 16 MiB."""
@@ -59,11 +57,7 @@ class EchoSocket(RoomSocket):
 
 
 class EchoSocketFactory(RoomSocketFactory):
-    def socket(self, session: Session, wish: Wish, address: str | None) -> EchoSocket:
-        socket = EchoSocket(self.connections, session, wish, address)
-        socket.factory = self
-        socket.is_server = True
-        return socket
+    protocol = EchoSocket
 
 
 def echo_site(reactor: Any) -> ChatSite:

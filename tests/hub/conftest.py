@@ -46,6 +46,8 @@ PLAIN: Format = PlainFormat()
 
 
 class Pipe:
+    direct = None
+
     """Where a member's bytes go."""
 
     def __init__(self) -> None:

@@ -25,6 +25,7 @@ from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
+from twisted_chat.server.heartbeat import PARTS
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
@@ -254,6 +255,11 @@ class InMemoryServer:
     def post(self, fields: object, path: str = "/chat/lobby", headers: str = "", address: str = "192.0.2.7") -> Answer:
         body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
         return self.ask("POST", path, f"Content-Type: application/json\r\n{headers}", body, address)
+
+    def beat(self, ticks: int = PARTS) -> None:
+        """Give each connection its turn."""
+        for _ in range(ticks):
+            self.connections.heartbeat.tick()
 
     def refusals(self, reason: str) -> float:
         """How many of a kind were counted."""

@@ -389,7 +389,7 @@ def test_an_event_stream_that_cannot_be_continued_is_told(server: Any) -> None:
 def test_a_silent_event_stream_shows_that_it_lives(server: Any) -> None:
     stream = server.stream()
     stream.received()
-    server.connections.beat()
+    server.beat()
     assert b":\n\n" in stream.received()
 
 

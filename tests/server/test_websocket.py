@@ -111,7 +111,7 @@ def test_a_heartbeat_can_be_seen_by_scripts(server: Any) -> None:
     socket, quiet = server.connect("/chat/lobby?events=heartbeat"), server.connect()
     beat = {"event": "heartbeat", "seconds": server.limits.ping_interval}
     assert socket.heard() == [beat]
-    server.connections.beat()
+    server.beat()
     assert socket.heard() == [beat]
     assert quiet.heard() == []
 
@@ -354,7 +354,7 @@ def test_a_slow_client_recovers_at_its_own_pace(make_server: MakeServer) -> None
     slow.transport.write = lambda data, w=slow.transport.write: (w(data), outbox.pauseProducing())
     (connection,) = server.connections.open
     server.hub.leave(connection._subscriber)
-    connection.session.__dict__["room"] = "lobby"
+    connection.session.room = "lobby"
     from twisted_chat.core.publication import Position
 
     server.hub.join(connection._subscriber, Position.parse(ids[0]))
@@ -377,14 +377,44 @@ def test_a_client_that_pings_and_never_reads_costs_nothing(server: Any) -> None:
 
 
 def test_a_silent_client_is_asked_and_then_given_up(server: Any) -> None:
+    ann, bob, cat = server.connect(), server.connect(), server.connect()
+    server.beat()
+    for peer in (ann, bob, cat):
+        assert peer.frames() == [(9, b"")]
+    bob.say(b"", opcode=10)
+    cat.say({"handle": "cat", "message": "no pong, but a sign of life"})
+    server.beat(round(server.limits.ping_timeout))
+    assert [peer.transport.aborted for peer in (ann, bob, cat)] == [True, False, False]
+    assert len(server.connections.open) == 2
+    assert server.metrics.registry.get_sample_value("twisted_chat_disconnects_total", {"reason": "ping_timeout"}) == 1.0
+
+
+def test_a_client_may_be_given_longer_than_between_two_questions(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(ping_interval=25.0, ping_timeout=30.0))
     ann = server.connect()
-    server.clock.advance(server.limits.ping_interval)
-    ((opcode, _),) = ann.frames()
-    assert opcode == 9
-    server.clock.advance(server.limits.ping_timeout)
-    server.clock.advance(1)
+    server.beat(25 + 29)
+    assert ann.frames() == [(9, b""), (9, b"")]
+    assert not ann.transport.aborted
+    server.beat(1)
     assert ann.transport.aborted
-    assert not server.connections.open
+
+
+def test_a_ping_is_not_kept_behind_what_a_slow_client_has_not_read(server: Any) -> None:
+    slow = server.connect()
+    slow.transport.producer.pauseProducing()
+    server.post({"handle": "ann", "message": "waits"})
+    server.beat()
+    assert slow.frames() == [(9, b"")]
+    slow.transport.producer.resumeProducing()
+    assert slow.messages() == ["waits"]
+
+
+def test_nothing_follows_the_answer_to_a_clients_close(server: Any) -> None:
+    ann, bob = server.connect(), server.connect()
+    ann.say(b"\x03\xe8", opcode=8)
+    bob.say({"handle": "bob", "message": "hi"})
+    server.beat()
+    assert [opcode for opcode, _ in ann.frames()] == [8]
 
 
 # The factory
@@ -403,9 +433,6 @@ def test_the_factory_knows_who_is_where(server: Any) -> None:
 def test_autobahns_open_defaults_are_closed(server: Any) -> None:
     factory = server.sockets
     assert factory.maxFramePayloadSize == factory.maxMessagePayloadSize == server.limits.frame_bytes
-    assert factory.openHandshakeTimeout == server.limits.handshake_timeout
-    assert factory.autoPingInterval == server.limits.ping_interval
-    assert factory.autoPingTimeout == server.limits.ping_timeout
     assert factory.closeHandshakeTimeout > 0
     assert factory.webStatus is False
     assert factory.requireMaskedClientFrames is True

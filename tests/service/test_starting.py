@@ -14,6 +14,7 @@ import pytest
 
 from twisted_chat.config import Config
 from twisted_chat.relay.interface import RelayError
+from twisted_chat.server.heartbeat import PARTS
 from twisted_chat.service import PATIENCE, StartError
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def test_silent_connections_are_kept_known(build: Callable[..., Built]) -> None:
     client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: a.example\r\nAccept: text/event-stream\r\n\r\n")
     built.reactor.advance(0)
     client.clear()
-    built.reactor.advance(CONFIG.limits.ping_interval)
+    for _ in range(PARTS):
+        built.reactor.advance(CONFIG.limits.ping_interval / PARTS)
     assert client.value() == b"3\r\n:\n\n\r\n"
 
 

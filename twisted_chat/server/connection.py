@@ -17,6 +17,7 @@ from twisted_chat.core.publication import Published
 from twisted_chat.core.session import Session
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics, Transport
+from twisted_chat.server.heartbeat import Heartbeat
 from twisted_chat.server.outbox import Outbox
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire import room as wire
@@ -46,8 +47,14 @@ class Edge(Protocol):
     def abort(self) -> None:
         """End it now; the client learns nothing."""
 
-    def beat(self) -> None:
-        """Nothing was to be said for a while: keep the connection known to what stands between, if the wire must."""
+    def beat(self, *, told: bool) -> None:
+        """Ask the client whether it lives, or keep the connection known to what stands between, as the wire needs.
+
+        `told`: something was sent to it just now.
+        """
+
+    def judge(self, beats: int) -> None:
+        """End the connection if its client was to answer the `beats`-th last `beat` and did not."""
 
 
 class Connections:
@@ -68,6 +75,7 @@ class Connections:
         self.wall_clock: Final = wall_clock
         self.count: Final = ConnectionCount(limits)
         self.open: set[Connection] = set()
+        self.heartbeat: Final = Heartbeat(limits.ping_interval, limits.ping_timeout)
         self.on_empty: Callable[[], None] = lambda: None
         self._names = itertools.count(1)
 
@@ -87,11 +95,6 @@ class Connections:
             if connection.session.room == room:
                 connection.close(error)
 
-    def beat(self) -> None:
-        """Let every connection show that it lives."""
-        for connection in list(self.open):
-            connection.beat()
-
     def backlog(self) -> int:
         """Bytes that wait for slow clients."""
         return sum(connection.outbox.backlog for connection in self.open)
@@ -100,10 +103,12 @@ class Connections:
         """Count a connection, or raise `ChatError`."""
         self.count.enter(connection.address)
         self.open.add(connection)
+        self.heartbeat.add(connection)
 
     def remove(self, connection: Connection) -> None:
         """The inverse."""
         self.open.discard(connection)
+        self.heartbeat.remove(connection)
         self.count.leave(connection.address)
         if not self.open:
             self.on_empty()
@@ -266,15 +271,23 @@ class Connection:
         self._hub.publish(self.session.room, data, key, "websocket").addCallbacks(stored, failed)
 
     def beat(self) -> None:
-        """Called every `Limits.ping_interval`: show that the connection lives."""
+        """Called every `Limits.ping_interval`: show that the connection lives, and ask for the same."""
+        if self._subscriber is not None and self._reason is None:
+            self.edge.beat(told=self._tell_heartbeat())
+
+    def judge(self, beats: int) -> None:
+        """Called `Limits.ping_timeout` after the `beats`-th last `beat`."""
+        if self._reason is None:
+            self.edge.judge(beats)
+
+    def _tell_heartbeat(self) -> bool:
+        """Tell a client that asked for it, for scripts see no pings; whether it was told."""
         subscriber = self._subscriber
-        if subscriber is None or self._reason is not None or not self.outbox.writable():
-            return  # behind a full outbox it would only add to what waits
-        if Event.HEARTBEAT in subscriber.events:
-            beat = wire.heartbeat(self._all.limits.ping_interval)
-            self._hub.reply(subscriber, self.edge.format.event(beat))
-        else:
-            self.edge.beat()
+        # Behind a full outbox it would only add to what waits.
+        if subscriber is None or Event.HEARTBEAT not in subscriber.events or not self.outbox.writable():
+            return False
+        self._hub.reply(subscriber, self.edge.format.event(wire.heartbeat(self._all.limits.ping_interval)))
+        return True
 
     def _reply_in_order(self, data: bytes) -> None:
         """Say it after everything that was said before: not while the client still catches up with that."""
@@ -289,8 +302,7 @@ class Connection:
         held, self._held = self._held, []
         for data in held:
             self._hub.reply(self._subscriber, data)
-        if Event.HEARTBEAT in self._subscriber.events:
-            self.beat()
+        self._tell_heartbeat()
         if Event.PRESENCE in self._subscriber.events:
             self._tell_presence()
 

@@ -63,8 +63,12 @@ class EventStream:
         if not self._finished:
             cast("Any", self._request).channel.abortConnection()
 
-    def beat(self) -> None:
-        self.send(event_stream.COMMENT)
+    def beat(self, *, told: bool) -> None:
+        if not told and self.connection.outbox.writable():
+            self.send(event_stream.COMMENT)
+
+    def judge(self, beats: int) -> None:
+        """Nothing: event streams are not answered. One that is not read is cut by its outbox, or by TCP."""
 
     def _over(self, result: Failure | None) -> None:
         self._finished = True

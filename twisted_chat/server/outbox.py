@@ -8,15 +8,32 @@ from typing import Final
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from twisted_chat.direct import SocketTransport
+
 
 @implementer(IPushProducer)
 class Outbox:
     """Passes bytes on while the transport takes them, and keeps up to `limit` bytes while it does not.
 
+    A `direct.Outlet`: set `direct` where bytes need not pass here while the transport holds none; `close` unsets it.
+
     Register it with the transport as a streaming producer. Beyond `limit` everything waiting is dropped, nothing more
     is taken, and `too_slow` is called once, in another turn of the reactor; `drained` is called when a transport that
     was full takes bytes again.
     """
+
+    __slots__ = (
+        "_closed",
+        "_drained",
+        "_full",
+        "_limit",
+        "_reactor",
+        "_too_slow",
+        "_waiting",
+        "_write",
+        "backlog",
+        "direct",
+    )
 
     def __init__(
         self,
@@ -35,6 +52,7 @@ class Outbox:
         self._full = False
         self._closed = False
         self._waiting: list[bytes] = []
+        self.direct: SocketTransport | None = None
         self.backlog = 0
         """Bytes that wait here, behind those that the transport holds."""
 
@@ -64,6 +82,7 @@ class Outbox:
     def close(self) -> None:
         """Take nothing more, forget what waits."""
         self._closed = True
+        self.direct = None
         self._waiting = []
         self.backlog = 0
 

@@ -1,11 +1,10 @@
-"""The room socket: Autobahn's server protocol with our room behind it. The only importer of autobahn.websocket."""
+"""The room socket: a WebSocket with our room behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.util import encode_truncate
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall
@@ -13,9 +12,11 @@ from twisted.logger import Logger
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
+from twisted_chat.direct import direct, write_to_each
 from twisted_chat.metrics import Transport
 from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.http.limits import SERVER
+from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
 from twisted_chat.wire.formats import TEXT_FRAMES, Format
 from twisted_chat.wire.query import Wish
 
@@ -26,23 +27,23 @@ LONGEST_CLOSE_REASON: Final = 123
 """Bytes of UTF-8 that fit into a close frame beside its code (RFC 6455 section 5.5)."""
 
 
-class RoomSocket(WebSocketServerProtocol):
+PING: Final = b"\x89\x00"
+"""A whole frame. Any sign of life answers it."""
+
+
+class RoomSocket(LeanProtocol):
     """One client's WebSocket in one room; a `server.connection.Edge`."""
 
     transport_name: Transport = "websocket"
     format: Format = TEXT_FRAMES
-    # Autobahn reads it before it copies its options to the connection, and hides the AttributeError.
-    tcpNoDelay = True
-    # TCP, TLS, a unix socket or an HTTP/2 stream: what all of them can do has no interface of its own.
-    transport: Any
-
     _log = Logger()
+    _end: IDelayedCall | None = None
+    _unanswered = 0
 
     def __init__(self, connections: Connections, session: Session, wish: Wish, address: str | None) -> None:
         super().__init__()
         self.connection: Final = Connection(connections, self, session, address)
-        self._wish = wish
-        self._end: IDelayedCall | None = None
+        self._wish: Wish | None = wish
 
     # What Autobahn calls. An exception out of any of these would leave a socket that nobody owns.
 
@@ -50,14 +51,23 @@ class RoomSocket(WebSocketServerProtocol):
         """Everything was checked before the upgrade; no subprotocol is spoken here."""
 
     def onOpen(self) -> None:
-        self.transport.registerProducer(self.connection.outbox, True)
-        self._guarded(self._join)
+        outbox = self.connection.outbox
+        self.transport.registerProducer(outbox, True)
+        outbox.direct = direct(self.transport)
+        try:
+            self._join()
+        except Exception:  # noqa: BLE001 - as in `onMessage`
+            self._failed()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if isBinary:
-            self.connection.refuse(ChatError(Reason.BINARY_FRAME, "this is a binary frame; send JSON in a text frame"))
-        else:
-            self._guarded(lambda: self.connection.receive(payload))
+        try:
+            if isBinary:
+                raise ChatError(Reason.BINARY_FRAME, "this is a binary frame; send JSON in a text frame")
+            self.connection.receive(payload)
+        except ChatError as error:
+            self.connection.refuse(error)
+        except Exception:  # noqa: BLE001 - the last place where it can be told
+            self._failed()
 
     def onPing(self, payload: bytes) -> None:
         # A client that pings and never reads would make us keep every pong.
@@ -76,6 +86,9 @@ class RoomSocket(WebSocketServerProtocol):
             self._end.cancel()
         super().connectionLost(reason)
 
+    def onPong(self, payload: bytes) -> None:
+        """Nothing: whatever comes is a sign of life."""
+
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         # Autobahn ends a connection whose frames are wrong or too large as cleanly as one that a client ends.
         too_big = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
@@ -83,17 +96,24 @@ class RoomSocket(WebSocketServerProtocol):
         super()._fail_connection(code, reason)
 
     def _join(self) -> None:
+        wish, self._wish = self._wish, None
+        assert wish is not None
         try:
-            self.connection.start(self._wish)
+            self.connection.start(wish)
         except ChatError as error:
             self.say_goodbye(error)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception:  # noqa: BLE001 - the last place where it can be told
-            self._log.failure("the server failed on what a WebSocket client sent")
-            self.connection.close(ChatError(Reason.INTERNAL, "the server failed on what you sent"))
+    def _failed(self) -> None:
+        self._log.failure("the server failed on what a WebSocket client sent")
+        self.connection.close(ChatError(Reason.INTERNAL, "the server failed on what you sent"))
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self.connection.outbox.close()  # nothing may follow
+
+    def dropConnection(self, abort: bool = False) -> None:
+        self.connection.outbox.close()
+        super().dropConnection(abort)
 
     # The edge
 
@@ -109,8 +129,21 @@ class RoomSocket(WebSocketServerProtocol):
     def abort(self) -> None:
         self.transport.abortConnection()
 
-    def beat(self) -> None:
-        """Autobahn sends pings."""
+    def beat(self, *, told: bool) -> None:
+        if self.state != self.STATE_OPEN:
+            return  # the closing handshake has a time-out of its own
+        self._unanswered = 1 if self.heard else self._unanswered + 1
+        self.heard = False
+        outbox = self.connection.outbox
+        if outbox.writable():
+            write_to_each((outbox,), PING)
+        else:
+            self.transport.write(PING)  # not behind all that waits: it may stand between any two frames
+
+    def judge(self, beats: int) -> None:
+        if not self.heard and self._unanswered >= beats:
+            self.connection.ended("ping_timeout")
+            self.abort()
 
     def _closeConnection(self, abort: bool = False) -> None:
         # After a complete closing handshake Autobahn would abort as well, and browsers report an unclean end.
@@ -125,6 +158,8 @@ class RoomSocket(WebSocketServerProtocol):
 class RoomSocketFactory(WebSocketServerFactory):
     """Makes room sockets and knows who is in which room."""
 
+    protocol: type[RoomSocket] = RoomSocket
+
     def __init__(self, connections: Connections, url: str | None = None) -> None:
         super().__init__(url, server=SERVER.decode(), reactor=connections.reactor)
         self.connections: Final = connections
@@ -137,23 +172,20 @@ class RoomSocketFactory(WebSocketServerFactory):
             maxMessagePayloadSize=limits.frame_bytes,
             failByDrop=False,
             echoCloseCodeReason=False,
-            openHandshakeTimeout=limits.handshake_timeout,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
-            autoPingInterval=limits.ping_interval,
-            autoPingTimeout=limits.ping_timeout,
-            autoPingRestartOnAnyTraffic=True,
+            # The whole handshake is there when a socket is connected, and one timer pings for all of them.
+            openHandshakeTimeout=0,
+            autoPingInterval=0,
             # Origins are checked, with everything else, before the upgrade.
             allowedOrigins=["*"],
             allowNullOrigin=True,
             serveFlashSocketPolicy=False,
         )
+        self._socket: Final = with_options(self.protocol, self)
 
     def socket(self, session: Session, wish: Wish, address: str | None) -> RoomSocket:
         """A socket for a client that may come in."""
-        socket = RoomSocket(self.connections, session, wish, address)
-        socket.factory = self
-        socket.is_server = True
-        return socket
+        return self._socket(self.connections, session, wish, address)
 
     def members(self, room: str) -> frozenset[RoomSocket]:
         """The sockets that are in a room."""

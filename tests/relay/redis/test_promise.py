@@ -76,6 +76,8 @@ class Notes:
 
 
 class Outlet:
+    direct = None
+
     def write(self, data: bytes) -> None:
         """The format has noted it."""
 
