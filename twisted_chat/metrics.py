@@ -29,6 +29,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_chat.core.errors import Reason
+from twisted_chat.message_metrics import MessageMetrics
 
 Transport = Literal["websocket", "event_stream"]
 Source = Literal["websocket", "http", "api"]
@@ -42,7 +43,6 @@ MAX_REASONS: Final = 100
 TICK: Final = 1.0
 """Seconds between two looks at how late the reactor runs."""
 
-_LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TICK_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -83,30 +83,9 @@ class Metrics:
             )
         )
 
-        publications = Counter(
-            "twisted_chat_publications", "Messages accepted into rooms.", ["source"], registry=self.registry
-        )
         sources: tuple[Source, ...] = ("websocket", "http", "api")
-        self._publications = {name: publications.labels(name) for name in sources}
-        self._publish_seconds = Histogram(
-            "twisted_chat_publish_seconds",
-            "From handing a message to the relay until it was stored.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
-        )
-        self._lag_seconds = Histogram(
-            "twisted_chat_relay_lag_seconds",
-            "From storing a message until it reached this node.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
-        )
-        self._deliveries = Counter("twisted_chat_deliveries", "Messages written to clients.", registry=self.registry)
-        self._delivery_seconds = Histogram(
-            "twisted_chat_delivery_seconds",
-            "From storing a message until it was written to all live members of its room on this node.",
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
-        )
+        self._messages = MessageMetrics(sources)
+        self.registry.register(self._messages)
 
         self._tick_seconds = Histogram(
             "twisted_chat_reactor_tick_seconds",
@@ -130,18 +109,18 @@ class Metrics:
 
     def published(self, source: Source, seconds: float) -> None:
         """The relay stored a message; it took it `seconds`."""
-        self._publications[source].inc()
-        self._publish_seconds.observe(max(0.0, seconds))
+        self._messages.publications[source] += 1
+        self._messages.publish.observe(seconds)
 
     def arrived(self, age: float) -> None:
         """A message that was stored `age` seconds ago reached this node."""
-        self._lag_seconds.observe(max(0.0, age))
+        self._messages.lag.observe(age)
 
     def delivered(self, count: int, age: float | None) -> None:
         """`count` copies were written to clients, the first of them of a message stored `age` seconds ago."""
-        self._deliveries.inc(count)
+        self._messages.deliveries += count
         if age is not None:
-            self._delivery_seconds.observe(max(0.0, age))
+            self._messages.delivery.observe(age)
 
     def tls_failed(self, reason: str) -> None:
         """A client and we did not come to terms about TLS; `reason` is one of OpenSSL's."""

@@ -66,11 +66,12 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""
-        self._left = self._at_time(now)
+        left = self._at_time(now)
         self._at = now
-        if self._left < 1.0:
+        if left < 1.0:
+            self._left = left
             return False
-        self._left -= 1.0
+        self._left = left - 1.0
         return True
 
     def wait(self) -> float:
@@ -82,8 +83,11 @@ class TokenBucket:
         return self._at_time(now) >= self._rate.burst
 
     def _at_time(self, now: float) -> float:
-        # The reactor's clock is the wall clock: set back, it must not take away what was there.
-        return min(self._rate.burst, self._left + max(0.0, now - self._at) * self._rate.per_second)
+        passed, rate = now - self._at, self._rate
+        if passed <= 0.0:  # the reactor's clock is the wall clock: set back, it must not take away what was there
+            return self._left
+        left = self._left + passed * rate.per_second
+        return left if left < rate.burst else rate.burst
 
 
 class AddressRates:

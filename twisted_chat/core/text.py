@@ -30,6 +30,8 @@ def clean_handle(text: str, longest: int = LONGEST_HANDLE) -> str:
     if not handle:
         raise ChatError(Reason.BAD_HANDLE, "a handle may not be empty")
     _check_length("a handle", handle, longest, Reason.BAD_HANDLE)
+    if handle.isprintable():
+        return handle  # no control, break, surrogate or format character is
     _check_characters("a handle", handle, _CONTROL_OR_BREAK, Reason.BAD_HANDLE)
     if found := _BIDI_CONTROL.search(handle):
         raise ChatError(
@@ -69,6 +71,8 @@ def _check_length(what: str, text: str, longest: int, reason: Reason) -> None:
 
 
 def _check_characters(what: str, text: str, control: re.Pattern[str], reason: Reason) -> None:
+    if text.isprintable():
+        return  # nothing refused here is
     if found := control.search(text):
         raise ChatError(reason, f"{what} may not contain the control character {_code_point(found)}")
     if found := _SURROGATE.search(text):

@@ -78,8 +78,10 @@ class LocalPresence:
     def _deliver(self, room: str, publication: Publication) -> None:
         if (events := self._listening(room)) is not None:
             # One that raises, although it must not, must not cost the others their acknowledgement.
-            with _log.failuresHandled(_CALLED_BACK, room=room):
+            try:
                 events.deliver(room, publication)
+            except Exception:  # noqa: BLE001 - whatever it is
+                _log.failure(_CALLED_BACK, room=room)
 
     def _tell(self, room: str, left: str | None, joined: str | None) -> None:
         if (events := self._listening(room)) is not None:
