@@ -24,6 +24,12 @@ RETRY: Final = (0.2, 1.0)
 """Seconds, at least and at most, until a history that did not answer is asked again."""
 
 
+def at_once(publishing: Deferred[Published]) -> Published | None:
+    """What has been published, if that is known already: a callback would cost more than all else that was done."""
+    published = getattr(publishing, "result", None)
+    return published if type(published) is Published else None
+
+
 class RelayArchive:
     """A room's past, as the relay has it; a `core.room.Archive`."""
 
@@ -155,7 +161,12 @@ class Hub:
             self._metrics.published(source, self._reactor.seconds() - began)
             return published
 
-        return self._relay.publish(room, data, key).addCallback(stored)
+        publishing = self._relay.publish(room, data, key)
+        published = at_once(publishing)
+        if published is None:
+            return publishing.addCallback(stored)
+        stored(published)
+        return publishing
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         """Ask about a room's past; fails with `ChatError`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import socket
@@ -68,6 +69,8 @@ def makeService(options: Options) -> ChatService:
 
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
     sys.excepthook = _one_line
+    # What is there when clients come stays to the end: the garbage collector need not look at it each time.
+    reactor.callWhenRunning(gc.freeze)
     try:
         return ChatService(options.config, reactor, os.environ, reload=options.reload, twistd=options.parent)
     except MISTAKES as error:

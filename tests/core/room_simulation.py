@@ -21,10 +21,11 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from unittest import mock
+
+from msgspec import structs
 
 from twisted_chat.core import room as module
 from twisted_chat.core.publication import Before, History, Newest, Position, Proof, Publication, Question, Since
@@ -51,7 +52,10 @@ class PromiseError(AssertionError):
 
 def follows(position: Position, publication: Publication) -> bool:
     """Whether the publication is the next one after the position."""
-    return replace(publication.position, offset=publication.position.offset - 1, tag=publication.previous) == position
+    return (
+        structs.replace(publication.position, offset=publication.position.offset - 1, tag=publication.previous)
+        == position
+    )
 
 
 def _proof(more: bool) -> Proof:

@@ -125,7 +125,8 @@ class Room(Generic[M]):
 
     def deliver(self, publication: Publication) -> None:
         """A publication came from the relay."""
-        self._note_beginning(publication)
+        if self._catching or self.position is None:
+            self._note_beginning(publication)
         if not self._syncing:
             self._follow(publication)
         elif len(self._buffer) < WAITING:
@@ -159,7 +160,7 @@ class Room(Generic[M]):
     def _advance(self, publication: Publication) -> None:
         self.position = publication.position
         self._audience.publish(publication)
-        for member, catching in list(self._catching.items()):
+        for member, catching in list(self._catching.items()) if self._catching else ():
             if self._catching.get(member) is catching:
                 self._offer(member, catching, publication)
 

@@ -15,7 +15,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import ConnectionCount, Limits
 from twisted_chat.core.publication import Published
 from twisted_chat.core.session import Session
-from twisted_chat.hub import Hub
+from twisted_chat.hub import Hub, at_once
 from twisted_chat.metrics import Metrics, Transport
 from twisted_chat.server.heartbeat import Heartbeat
 from twisted_chat.server.outbox import Outbox
@@ -237,10 +237,10 @@ class Connection:
             return
         if handle != before and self._subscriber is not None:
             self._hub.announce(self._subscriber)
-        if isinstance(command, wire.Typing):
-            self._hub.typing(self.session.room, handle)
-        else:
+        if isinstance(command, wire.Publish):
             self._publish(handle, command)
+        else:
+            self._hub.typing(self.session.room, handle)
 
     def refuse(self, error: ChatError) -> None:
         """Tell the client why its command was not taken; end the connection of one that does not listen to that."""
@@ -253,22 +253,27 @@ class Connection:
             self._hub.reply(self._subscriber, self.edge.format.error(error))
 
     def _publish(self, handle: str, command: wire.Publish) -> None:
-        def stored(published: Published) -> None:
-            if published.duplicate and self._subscriber is not None:
-                # Everyone got it the first time; this one did not learn of it.
-                self._reply_in_order(self.edge.format.publication(published.publication))
-
-        def failed(failure: Failure) -> None:
-            error = failure.value
-            if not isinstance(error, ChatError):
-                self._log.failure("a message could not be published", failure)
-                error = ChatError(Reason.INTERNAL, "the server failed on this message")
-            error.key = command.key
-            self.refuse(error)
-
         key = self.session.idempotency_key(command.key)
         data = wire.compose(handle, command.message, command.key)
-        self._hub.publish(self.session.room, data, key, "websocket").addCallbacks(stored, failed)
+        publishing = self._hub.publish(self.session.room, data, key, "websocket")
+        published = at_once(publishing)
+        if published is None:
+            publishing.addCallbacks(self._stored, self._not_stored, errbackArgs=(command.key,))
+        else:
+            self._stored(published)
+
+    def _stored(self, published: Published) -> None:
+        if published.duplicate and self._subscriber is not None:
+            # Everyone got it the first time; this one did not learn of it.
+            self._reply_in_order(self.edge.format.publication(published.publication))
+
+    def _not_stored(self, failure: Failure, key: str | None) -> None:
+        error = failure.value
+        if not isinstance(error, ChatError):
+            self._log.failure("a message could not be published", failure)
+            error = ChatError(Reason.INTERNAL, "the server failed on this message")
+        error.key = key
+        self.refuse(error)
 
     def beat(self) -> None:
         """Called every `Limits.ping_interval`: show that the connection lives, and ask for the same."""

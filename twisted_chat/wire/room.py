@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,8 +24,7 @@ from twisted_chat.core.text import clean_handle, clean_key, clean_message
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """A client says something. `handle` is None where it left that to its token."""
 
     handle: str | None
@@ -58,9 +56,10 @@ _read_fields: Final = msgspec.json.Decoder(_Fields).decode
 
 def decode(text: bytes, limits: Limits) -> Command:
     """What a client sent. Raises `ChatError` that says what is wrong with it, with its key where that is readable."""
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, ChatError):
+    try:
         return _quickly(text, limits)
-    return _slowly(text, limits)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ChatError):
+        return _slowly(text, limits)
 
 
 def _quickly(text: bytes, limits: Limits) -> Publish:
