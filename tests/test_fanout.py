@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.task import Clock
 
@@ -11,7 +13,7 @@ from twisted_chat.core.limits import AddressRates, Limits
 from twisted_chat.core.permissions import ANYONE
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.core.session import Session
-from twisted_chat.fanout import RoomAudience, Turn
+from twisted_chat.fanout import MOST_QUEUED, SLICE, RoomAudience, Turn
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire.formats import Event
 
@@ -57,12 +59,28 @@ class Outlet:
         return True
 
 
-class Fixture:
+class Turns:
+    """A reactor whose turns are taken one by one; a `Clock` would go on until nothing is due."""
+
     def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def callLater(self, delay: float, call: Callable[[], None]) -> None:
+        assert delay == 0
+        self.calls.append(call)
+
+    def take(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class Fixture:
+    def __init__(self, reactor: Any = None) -> None:
         self.clock = Clock()
         self.delivered = 0
         self.first: list[int | None] = []
-        self.audience = RoomAudience(Turn(self.clock), self._count)
+        self.audience = RoomAudience(Turn(reactor or self.clock), self._count)
 
     def _count(self, count: int, first: Publication | None) -> None:
         self.delivered += count
@@ -194,3 +212,51 @@ def test_rooms_of_one_turn_share_one_delayed_call() -> None:
     audiences[0].publish(publication(2))
     assert len(clock.getDelayedCalls()) == 1, "a flush that is over leaves the next one to be asked for"
     clock.advance(0)
+
+
+def test_a_large_room_is_written_to_in_slices_and_others_are_heard_in_between() -> None:
+    turns, form = Turns(), Plain()
+    fixture = Fixture(turns)
+    outlets = [fixture.member(form)[1] for _ in range(2 * SLICE + 1)]
+
+    def written() -> int:
+        return sum(bool(outlet.writes) for outlet in outlets)
+
+    fixture.audience.publish(publication(1))
+    turns.take()
+    assert written() == SLICE
+    fixture.audience.publish(publication(2))
+    turns.take()
+    assert written() == 2 * SLICE
+    while turns.calls:
+        turns.take()
+    assert all(outlet.writes == [b"1 ", b"2 "] for outlet in outlets)
+    assert fixture.delivered == 2 * len(outlets)
+
+
+def test_who_comes_or_goes_amid_the_slices_of_a_room_gets_what_is_theirs() -> None:
+    turns, form = Turns(), Plain()
+    fixture = Fixture(turns)
+    members = [fixture.member(form) for _ in range(SLICE + 1)]
+    fixture.audience.publish(publication(1))
+    turns.take()
+    fixture.audience.publish(publication(2))
+    last, outlet = members[-1]
+    fixture.audience.discard(last)
+    assert b"".join(outlet.writes) == b"1 2 "
+    _, late = fixture.member(form)
+    fixture.audience.publish(publication(3))
+    while turns.calls:
+        turns.take()
+    assert b"".join(late.writes) == b"3 "
+    assert all(b"".join(outlet.writes) == b"1 2 3 " for _, outlet in members[:-1])
+
+
+def test_many_publications_of_one_turn_do_not_pile_up() -> None:
+    fixture, form = Fixture(), Plain()
+    _, outlet = fixture.member(form)
+    for offset in range(1, MOST_QUEUED + 2):
+        fixture.audience.publish(publication(offset))
+    assert len(b"".join(outlet.writes).split()) == MOST_QUEUED
+    fixture.clock.advance(0)
+    assert len(b"".join(outlet.writes).split()) == MOST_QUEUED + 1

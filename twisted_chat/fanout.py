@@ -135,7 +135,7 @@ class RoomAudience:
         if not self._slices:
             self._begin()
         self._go_on(SLICE)
-        self._dirty = bool(self._slices)
+        self._dirty = bool(self._slices or self._queued)
         if self._dirty:
             self._turn.at_end(self._end_turn)
 
