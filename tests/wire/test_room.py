@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -174,3 +175,47 @@ def test_errors_carry_the_key_where_there_is_one() -> None:
     assert json.loads(room.error(error)) == {"error": {"code": "rate_limited", "message": "slower"}}
     error.key = "k"
     assert json.loads(room.error(error))["error"]["key"] == "k"
+
+
+TEXTS = st.text(st.characters() | st.sampled_from('"\\\n\t\x00\u2028\u202e\ud800é😀 '), max_size=8)
+VALUES = TEXTS | st.none() | st.booleans() | st.integers() | st.lists(TEXTS, max_size=2)
+NAMES = st.sampled_from(["handle", "message", "message", "key", "typing", "other"])
+
+
+def written(name: str, value: object, ascii_only: bool) -> str:
+    return f"{json.dumps(name)}:{json.dumps(value, ensure_ascii=ascii_only)}"
+
+
+@given(st.lists(st.tuples(NAMES, TEXTS | VALUES, st.booleans()), max_size=4), st.sampled_from(["", " ", "\n"]))
+def test_the_quick_way_takes_what_the_slow_way_takes_and_nothing_else(
+    members: list[tuple[str, object, bool]], space: str
+) -> None:
+    text = "{" + f",{space}".join(written(*member) for member in members) + "}" + space
+
+    def result(read: Callable[[bytes, Limits], room.Command]) -> object:
+        try:
+            return read(data, LIMITS)
+        except ChatError as error:
+            return error.reason, error.message, error.key
+
+    data = text.encode("utf-8", "surrogatepass")
+    assert result(room.decode) == result(room._slowly)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"message":"a","message":"b"}',
+        b'{"message":"a","m\\u0065ssage":"b"}',
+        b'{"handle":"a\\\\","message":"b\\\\","handle":"c"}',
+        b'{"handle":"a\\"","message":"b","message":"c"}',
+    ],
+)
+def test_one_name_twice_is_refused_the_quick_way_too(text: bytes) -> None:
+    with pytest.raises(ChatError, match="the same name stands twice"):
+        room.decode(text, LIMITS)
+
+
+@pytest.mark.parametrize("text", ['{"handle":"ann","message":"a \\"b\\" c"}', '{ "message" : "é\\n" , "key" : "k" }'])
+def test_usual_messages_are_read_the_quick_way(text: str) -> None:
+    assert room._quickly(text.encode(), LIMITS) == room._slowly(text.encode(), LIMITS)
