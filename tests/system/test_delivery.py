@@ -1,0 +1,74 @@
+"""Written past the transport's buffers or through them: a client that stalls and comes back misses nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Server
+
+MESSAGES = 1000
+LIMITS = (
+    *("--limit-messages-per-address", "1000000"),
+    *("--limit-messages-per-connection", "1000000"),
+    *("--limit-outbox-bytes", str(64 << 20)),
+)
+
+
+def text(number: int) -> str:
+    """Up to 12 KB, much more in all than the system keeps for a client that does not read."""
+    return f"{number} " + "€" * (number * 37 % 4_000)
+
+
+def slow_socket(server: Server) -> socket.socket:
+    """One for which the system keeps little."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.connect(("127.0.0.1", server.port))
+    return made
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:{port}:interface=127.0.0.1", "tls:{port}:interface=127.0.0.1"])
+def test_a_client_that_stalls_and_comes_back_misses_nothing(
+    twistd: Callable[..., Server],
+    eventually: Callable[..., Any],
+    port: int,
+    endpoint: str,
+    authority: Any,
+    tmp_path: Path,
+) -> None:
+    authority.issue(tmp_path / "live", "localhost")
+    admin = f"tcp:{port}:interface=127.0.0.1"
+    certificates = ("--certificates", tmp_path / "live") if endpoint.startswith("tls") else ()
+    server = twistd("--relay", "memory:", "--admin-port", admin, *LIMITS, *certificates, endpoint=endpoint)
+    context = ssl.create_default_context(cafile=str(authority.file)) if certificates else None
+    secured: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"} if context else {}
+
+    def waiting() -> float:
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        found = re.search(r"^twisted_chat_outbox_bytes (\S+)$", page, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    with (
+        server.socket(max_queue=1, sock=slow_socket(server), **secured) as slow,
+        server.socket(**secured) as quick,
+    ):
+        for number in range(MESSAGES):
+            quick.send(json.dumps({"handle": "ann", "message": text(number)}))
+            if number % 10 == 0:
+                slow.send(json.dumps({"handle": "bob", "typing": True}))  # what it says is heard all the while
+            assert json.loads(quick.recv())["message"] == text(number)
+        eventually(waiting, "bytes that wait for the slow one")
+        for number in range(MESSAGES):
+            assert json.loads(slow.recv())["message"] == text(number)
+        eventually(lambda: waiting() == 0, "the end of what waits")
