@@ -76,11 +76,6 @@ class HubRoom(RelayArchive):
         self.members: set[Subscriber] = set()
         self.room: Final[Room[Subscriber]] = Room(self, audience)
 
-    def close(self) -> None:
-        """Nobody is here any more."""
-        self.audience.flush()
-        super().close()
-
 
 class FollowedRoom(RelayArchive):
     """A room that the server itself follows; the `core.room.Audience` of its one member."""
