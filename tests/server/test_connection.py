@@ -78,16 +78,6 @@ def test_frames_that_are_wrong_are_counted_and_not_taken_for_a_farewell(
     assert server.refusals(reason) == 1.0
 
 
-def test_a_ping_that_nobody_answers_is_counted(server: Any) -> None:
-    socket = server.connect()
-    limits = server.limits
-    for _ in range(round(2 * (limits.ping_interval + limits.ping_timeout))):
-        server.clock.advance(1)
-    assert socket.transport.aborted
-    assert metric(server, "disconnects_total", reason="ping_timeout") == 1.0
-    assert server.refusals("ping_timeout") == 1.0
-
-
 def test_all_ends_are_counted_and_told(server: Any) -> None:
     empty: list[int] = []
     one, other = server.connect(), server.stream()

@@ -387,6 +387,7 @@ def test_a_silent_client_is_asked_and_then_given_up(server: Any) -> None:
     assert [peer.transport.aborted for peer in (ann, bob, cat)] == [True, False, False]
     assert len(server.connections.open) == 2
     assert server.metrics.registry.get_sample_value("twisted_chat_disconnects_total", {"reason": "ping_timeout"}) == 1.0
+    assert server.refusals("ping_timeout") == 1.0
 
 
 def test_a_client_may_be_given_longer_than_between_two_questions(make_server: MakeServer) -> None:

@@ -74,10 +74,6 @@ class RoomSocket(LeanProtocol):
         if self.connection.outbox.writable():
             self.sendPong(payload)
 
-    def onAutoPingTimeout(self) -> None:
-        self.connection.failed("ping_timeout")
-        super().onAutoPingTimeout()
-
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.connection.ended(_why(wasClean))
 
@@ -142,7 +138,7 @@ class RoomSocket(LeanProtocol):
 
     def judge(self, beats: int) -> None:
         if not self.heard and self._unanswered >= beats:
-            self.connection.ended("ping_timeout")
+            self.connection.failed("ping_timeout")
             self.abort()
 
     def _closeConnection(self, abort: bool = False) -> None:
