@@ -16,16 +16,20 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE, FrameMeter, FrameTooLarge
+from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE, FrameMeter, Frames, FrameTooLarge, HeadTooLarge
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def make_meter(longest_head: int = 65_536, ended: frozenset[int] = frozenset()) -> FrameMeter:
+    return FrameMeter(longest_head, ended.__contains__)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sizes=st.lists(st.integers(0, 300), max_size=10), cut=st.integers(1, 50), extra=st.integers(1, 2**24 - 1))
 def test_a_large_frame_is_found_wherever_it_starts(sizes: list[int], cut: int, extra: int) -> None:
     good = PREFACE + b"".join(DataFrame(1, b"x" * size).serialize() for size in sizes)
-    meter = FrameMeter()
+    meter = make_meter()
     for index in range(0, len(good), cut):
         meter.feed(good[index : index + cut])
     meter.feed(DataFrame(1, b"x" * MAX_FRAME_SIZE).serialize())
@@ -36,7 +40,7 @@ def test_a_large_frame_is_found_wherever_it_starts(sizes: list[int], cut: int, e
 
 
 def test_nothing_is_fed() -> None:
-    meter = FrameMeter()
+    meter = make_meter()
     meter.feed(b"")
     meter.feed(PREFACE)
     meter.feed(b"")
@@ -53,14 +57,34 @@ def test_nothing_is_fed() -> None:
         (RstStreamFrame(1), 1),
         (ExtensionFrame(0x10, 1), 1),
         (DataFrame(1), 1),
+        (DataFrame(1, pad_length=200, flags=["PADDED"]), 1),
+        (DataFrame(1, b"x" * 300, pad_length=200, flags=["PADDED"]), 0),
         (DataFrame(1, flags=["END_STREAM"]), 0),
         (DataFrame(1, b"x"), 0),
         (HeadersFrame(1, b"x"), 0),
         (ContinuationFrame(1, b"x"), 0),
         (WindowUpdateFrame(1, 1), 0),
+        (DataFrame(9, b"x"), 1),
+        (HeadersFrame(9, b"x"), 1),
+        (ContinuationFrame(9, b"x"), 1),
     ],
 )
 def test_frames_that_only_make_work_are_counted(frame: Frame, idle: int) -> None:
-    meter = FrameMeter()
-    assert meter.feed(PREFACE) == 0
-    assert meter.feed(frame.serialize() * 3) == 3 * idle
+    meter = make_meter(ended=frozenset({9}))
+    assert meter.feed(PREFACE) == Frames()
+    assert meter.feed(frame.serialize() * 3).idle == 3 * idle
+
+
+def test_window_updates_are_counted() -> None:
+    meter = make_meter()
+    assert meter.feed(PREFACE + WindowUpdateFrame(1, 1).serialize() * 3) == Frames(window_updates=3)
+
+
+@pytest.mark.parametrize("last", [HeadersFrame(3, b"x" * 1_001), ContinuationFrame(1, b"x" * 2)])
+def test_a_large_head_is_found_before_it_is_here(last: Frame) -> None:
+    meter = make_meter(longest_head=1_000)
+    meter.feed(PREFACE)
+    meter.feed(HeadersFrame(1, b"x" * 1_000).serialize())
+    meter.feed(HeadersFrame(1, b"x" * 500).serialize() + ContinuationFrame(1, b"x" * 499).serialize())
+    with pytest.raises(HeadTooLarge, match="1000 bytes"):
+        meter.feed(last.serialize()[:9])

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from h2 import events
 from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsError
+from h2.exceptions import ProtocolError
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -19,10 +19,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.server.http.http2.conduct import Conduct
-from twisted_chat.server.http.http2.frames import FrameTooLarge
 from twisted_chat.server.http.http2.head import Field
+from twisted_chat.server.http.http2.intake import Offence, receive
 from twisted_chat.server.http.http2.keepalive import KeepAlive
-from twisted_chat.server.http.http2.machine import h2_connection
+from twisted_chat.server.http.http2.machine import h2_connection, longest_head
+from twisted_chat.server.http.http2.send_queue import Backlog
 from twisted_chat.server.http.http2.sender import Sender
 from twisted_chat.server.http.http2.stream import H2Stream
 from twisted_chat.server.http.limits import LINGER, HttpSite
@@ -53,8 +54,10 @@ class H2Channel(Protocol):
         self._h2: Final = h2_connection(site.limits)
         self._sender: Final = Sender(self._h2, self._write, self)
         self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
-        self._conduct: Final = Conduct(site.reactor.seconds())
+        self._conduct: Final = Conduct(site.reactor.seconds(), longest_head(site.limits), self._has_ended)
+        self.backlog: Final = Backlog()
         self._streams: Final[dict[int, H2Stream]] = {}
+        self._last_stream = 0
         self._aborted: Final[list[H2Stream]] = []
         self._first_settings: Final = first_settings
         self._receiving = False
@@ -92,21 +95,14 @@ class H2Channel(Protocol):
         # A GOAWAY makes h2 forget what it has not given out: heads must not be lost, the next ones build on them.
         self._sender.flush()
         try:
-            if not self._conduct.bears(data, self._reactor.seconds()):
-                self._abuse()
-                return
-            received = self._h2.receive_data(data)
-        except FrameTooLarge as error:
-            self._log.debug("{peer} broke HTTP/2: {error}", peer=self.getPeer(), error=error)
-            self.site.refused("malformed")
-            self.close(ErrorCodes.FRAME_SIZE_ERROR)
-            return
-        except ProtocolError as error:
-            self._log.debug("{peer} broke HTTP/2: {error}", peer=self.getPeer(), error=error)
-            abuse = isinstance(error, DenialOfServiceError | TooManyStreamsError)
-            self.site.refused("h2_abuse" if abuse else "malformed")
-            # h2 has made the GOAWAY that names it.
-            self._close()
+            received = receive(self._h2, self._conduct, data, self._reactor.seconds())
+        except Offence as offence:
+            self._log.debug("{peer} broke HTTP/2: {error}", peer=self.getPeer(), error=offence)
+            self.site.refused(offence.reason)
+            if offence.code is None:
+                self._close()
+            else:
+                self.close(offence.code)
             return
         except Exception:  # noqa: BLE001 - whatever a library trips over, the connection must not stay half open
             self._log.failure("HTTP/2 input of {peer} was not understood", peer=self.getPeer())
@@ -146,7 +142,11 @@ class H2Channel(Protocol):
 
     # Events
 
+    def _has_ended(self, stream_id: int) -> bool:
+        return stream_id <= self._last_stream and stream_id not in self._streams
+
     def _request_received(self, event: events.RequestReceived) -> None:
+        self._last_stream = event.stream_id
         if not self._takes_streams:
             # Sent before our last GOAWAY arrived, which says that it was not looked at.
             self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
@@ -247,8 +247,11 @@ class H2Channel(Protocol):
         if self._sender.run() or self._aborted:
             self._schedule_turn()
 
-    def wrote(self, stream: H2Stream) -> None:
-        self._guarded(stream, stream.check_producer)
+    def wrote(self, stream: H2Stream, size: int, *, cut: bool) -> None:
+        if not self._conduct.bears_sent(size, self._reactor.seconds(), cut=cut):
+            self._abuse()
+        elif not stream.closed:
+            self._guarded(stream, stream.check_producer)
 
     def failed(self, stream: H2Stream) -> None:
         self.reset(stream, ErrorCodes.INTERNAL_ERROR)

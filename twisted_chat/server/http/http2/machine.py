@@ -9,6 +9,7 @@ from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachi
 from h2.events import Event
 from h2.settings import SettingCodes, Settings
 
+from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE
 from twisted_chat.server.http.limits import HttpLimits
 
 STREAM_WINDOW: Final = 65_535
@@ -16,6 +17,39 @@ STREAM_WINDOW: Final = 65_535
 
 CONNECTION_WINDOW: Final = 1 << 20
 """The same for all streams of a connection together: what one client's unread data can take of memory."""
+
+HEADER_TABLE: Final = 4_096
+"""Bytes of the table with which heads are compressed; the client may ask for less, not for more."""
+
+REMEMBERED_STREAMS: Final = 1_024
+"""Ended streams of which h2 knows how they ended; a frame on an older one is an error of the connection."""
+
+_KNOWN: Final = frozenset(map(int, SettingCodes))
+_MOST: Final = {SettingCodes.HEADER_TABLE_SIZE: HEADER_TABLE, SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE}
+
+
+class _Connection(H2Connection):
+    # h2 would keep 64 Ki of them for each connection, which is 8 MB.
+    MAX_CLOSED_STREAMS = REMEMBERED_STREAMS
+
+
+class _ClientSettings(Settings):
+    """What a client asks for, as far as it is to have it.
+
+    h2 would keep every number that it is told, known or not, fill a table of 4 GiB, and send a frame of 16 MiB while
+    other streams wait.
+    """
+
+    def __setitem__(self, key: SettingCodes | int, value: int) -> None:
+        # RFC 9113 section 6.5.2: unknown settings are ignored.
+        if key not in _KNOWN:
+            return
+        if key in _MOST:
+            value = min(value, _MOST[SettingCodes(key)])
+        if key == SettingCodes.HEADER_TABLE_SIZE:
+            # Once smaller it stays so: h2 keeps each change for the next head, however long there is none.
+            value = min(value, self.header_table_size)
+        super().__setitem__(key, value)
 
 
 class _OpenUntilClosed(H2ConnectionStateMachine):
@@ -29,7 +63,8 @@ class _OpenUntilClosed(H2ConnectionStateMachine):
 
 def h2_connection(limits: HttpLimits) -> H2Connection:
     """A server's connection whose SETTINGS and window wait in `data_to_send`."""
-    connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+    connection = _Connection(H2Configuration(client_side=False, header_encoding=None))
+    connection.remote_settings = _ClientSettings(client=True)
     # What is set before the connection is initiated goes into the first SETTINGS, and counts at once.
     connection.local_settings = Settings(
         client=False,
@@ -41,8 +76,13 @@ def h2_connection(limits: HttpLimits) -> H2Connection:
         },
     )
     # A head that is somewhat too large is answered, and only one far beyond it ends the connection.
-    connection.decoder.max_header_list_size = 4 * limits.header_bytes
+    connection.decoder.max_header_list_size = longest_head(limits)
     connection.state_machine = _OpenUntilClosed()
     connection.initiate_connection()
     connection.increment_flow_control_window(CONNECTION_WINDOW - STREAM_WINDOW)
     return connection
+
+
+def longest_head(limits: HttpLimits) -> int:
+    """Bytes, compressed or not, of a head that is still looked at, to refuse it with an answer."""
+    return 4 * limits.header_bytes

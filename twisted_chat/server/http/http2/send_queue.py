@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections import deque
 
 
-class SendQueue:
-    """First in, first out; each byte is copied once, however the pieces are cut."""
+class Backlog:
+    """What all queues of one connection hold together, in bytes."""
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("size",)
 
     def __init__(self) -> None:
+        self.size = 0
+
+
+class SendQueue:
+    """First in, first out; each byte is copied once, however the pieces are cut. It counts in its `backlog` too."""
+
+    __slots__ = ("_backlog", "_pieces", "size")
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
         self._pieces: deque[bytes | memoryview] = deque()
         self.size = 0
 
     def push(self, data: bytes) -> None:
         self._pieces.append(data)
-        self.size += len(data)
+        self._grow(len(data))
 
     def take(self, most: int) -> bytes:
         """Remove and return the first bytes, up to `most`; small pieces are joined."""
@@ -30,9 +40,13 @@ class SendQueue:
                 piece = view[:left]
             taken.append(piece)
             left -= len(piece)
-        self.size -= most - left
+        self._grow(left - most)
         return b"".join(taken)
 
     def clear(self) -> None:
         self._pieces.clear()
-        self.size = 0
+        self._grow(-self.size)
+
+    def _grow(self, by: int) -> None:
+        self.size += by
+        self._backlog.size += by

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 
+from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE
 from twisted_chat.server.http.http2.stream import H2Stream
 
 TURN_BYTES: Final = 128 * 1024
@@ -24,8 +25,8 @@ OWED_BYTES: Final = 128 * 1024
 class Connection(Protocol):
     """Who is told what became of a stream."""
 
-    def wrote(self, stream: H2Stream) -> None:
-        """Bytes of it went out, there is room for more."""
+    def wrote(self, stream: H2Stream, size: int, *, cut: bool) -> None:
+        """So many bytes of it went out, there is room for more; `cut`: its window let no more of what waits go."""
 
     def ended(self, stream: H2Stream) -> None:
         """Its END_STREAM went out."""
@@ -114,10 +115,10 @@ class Sender:
             # It was reset in the same read that made it ready.
             self._connection.failed(stream)
             return 0
+        if size:
+            self._connection.wrote(stream, size, cut=size < MAX_FRAME_SIZE and stream.queue.size > 0)
         if stream.closed:
             self._connection.ended(stream)
-        elif size:
-            self._connection.wrote(stream)
         return size
 
     def _send_data(self, stream: H2Stream) -> int:

@@ -17,11 +17,17 @@ from zope.interface import implementer
 
 from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, request_head, without_hop_by_hop
 from twisted_chat.server.http.http2.pacing import Pacer
-from twisted_chat.server.http.http2.send_queue import SendQueue
+from twisted_chat.server.http.http2.send_queue import Backlog, SendQueue
 from twisted_chat.server.http.limits import HttpSite, Refusal, Refused, body_timeout
 
 QUEUE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait on a stream whose writer knows no pause; the next write after them resets the stream."""
+
+CONNECTION_QUEUE_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes that may wait on all streams of a connection; beyond, a write of a stream with more than its share resets it."""
+
+SHARE: Final = 128 * 1024
+"""What every stream may have waiting, whatever its siblings do: a paced writer pauses with less."""
 
 
 class StreamOwner(Protocol):
@@ -30,6 +36,10 @@ class StreamOwner(Protocol):
     @property
     def blocked(self) -> bool:
         """The connection's own transport takes no more for now."""
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits on all its streams."""
 
     @property
     def site(self) -> HttpSite: ...
@@ -96,7 +106,7 @@ class H2Stream:
         self.stream_id: Final = stream_id
         self.site: Final = owner.site
         self.factory: Final = owner.site
-        self.queue: Final = SendQueue()
+        self.queue: Final = SendQueue(owner.backlog)
         self.ended = False
         self.closed = False
         self.disconnecting = False
@@ -287,7 +297,7 @@ class H2Stream:
         if self._answer_head is not None:
             self._write_answer(self._answer_head, data)
             return
-        if self.queue.size > QUEUE_LIMIT:
+        if self._overflows(len(data)):
             self.site.refused("stream_backlog")
             self._owner.reset(self, ErrorCodes.ENHANCE_YOUR_CALM)
             return
@@ -296,6 +306,11 @@ class H2Stream:
         self.queue.push(bytes(data))
         self._owner.ready(self)
         self.check_producer()
+
+    def _overflows(self, more: int) -> bool:
+        size = self.queue.size
+        all_of_them = self._owner.backlog.size + more > CONNECTION_QUEUE_LIMIT
+        return size > QUEUE_LIMIT or (all_of_them and size + more > SHARE)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
