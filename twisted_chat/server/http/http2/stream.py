@@ -24,7 +24,7 @@ QUEUE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait on a stream whose writer knows no pause; the next write after them resets the stream."""
 
 CONNECTION_QUEUE_LIMIT: Final = 32 * 1024 * 1024
-"""Bytes that may wait on all streams of a connection; beyond, a write of a stream with more than its share resets it."""
+"""Bytes that may wait on all streams of a connection; at more, a stream that has its share and writes is reset."""
 
 SHARE: Final = 128 * 1024
 """What every stream may have waiting, whatever its siblings do: a paced writer pauses with less."""
