@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -46,7 +46,7 @@ def verdicts(tmp_path: Path) -> Callable[..., dict[str, str | None]]:
         ran = subprocess.run([*command, *options], capture_output=True, text=True, timeout=200, check=False)
         assert report.exists(), ran.stdout + ran.stderr
         # Our own h2spec wrote it.
-        cases = ElementTree.parse(report).findall(".//testcase")
+        cases = ET.parse(report).findall(".//testcase")
         assert len(cases) == CASES, ran.stdout
         return {case.attrib["classname"]: "".join(case.itertext()) for case in cases if len(case)}
 

@@ -91,6 +91,15 @@ def test_malformed_request_gets_400(serve: Serve, echo: Echo) -> None:
     assert site.refused == ["malformed"]
 
 
+def test_length_of_a_body_that_is_not_there_gets_400(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    stream = client.request("POST", "/", ("content-length", "1"))
+    assert client.head(stream)[b":status"] == b"400"
+    assert client.error(stream) == "malformed"
+    assert client.body(client.request("POST", "/", ("content-length", "0")))
+
+
 def test_refusal_of_head_has_no_body(serve: Serve, echo: Echo) -> None:
     client = serve(echo).client()
     stream = client.request("HEAD", "no-slash")

@@ -73,7 +73,12 @@ def request_head(headers: Iterable[Field], limits: HttpLimits, *, ended: bool) -
         fields = [(b"host", pseudo[b":authority"]), *((name, value) for name, value in fields if name != b"host")]
     _check(pseudo, fields, limits)
     protocol = pseudo.get(b":protocol")
-    length = 0 if ended or protocol is not None else _length(fields)
+    length = 0 if protocol is not None else _length(fields)
+    if ended and length:
+        # h2 looks at this when DATA comes.
+        raise Refused(malformed("content-length says that there is a body, and there is none"))
+    if ended:
+        length = 0
     if length is not None and length > limits.body_bytes:
         raise Refused(body_too_large(limits))
     expects = not ended and any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields)
