@@ -337,5 +337,11 @@ def open_socket() -> OpenSocket:
     return Socket
 
 
+@pytest.fixture
+def make_client() -> Callable[..., Client]:
+    """``make_client(site, clock, window)``: a `Client` of any site."""
+    return Client
+
+
 Serve = Callable[..., Site]
 OpenSocket = Callable[..., Socket]
