@@ -68,6 +68,39 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+class LoggingBrowser:
+    """One that writes down what it does on its network."""
+
+    def __init__(self, other: Browser, log: Path) -> None:
+        self._log = log
+        self.browser = other.browser_type.launch(executable_path=_chromium(), args=[*ARGUMENTS, f"--log-net-log={log}"])
+
+    def end(self) -> Any:
+        """Close it, and read its log."""
+        self.browser.close()
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return json.loads(self._log.read_text(encoding="utf-8"))
+            except ValueError:  # it is still writing
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+
+@pytest.fixture
+def logging_browser(browser: Browser, tmp_path: Path) -> Iterator[LoggingBrowser]:
+    """A browser of its own, whose log is read when it has ended."""
+    own = LoggingBrowser(browser, tmp_path / "net-log.json")
+    yield own
+    own.browser.close()
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free."""
+    return _free_port()
+
+
 class Server:
     """`twistd chat` on one port, which it keeps over restarts, with a history that does too."""
 
