@@ -42,9 +42,6 @@ CASES = {
 }
 """Patterns of the suite, and how many cases each has: one that matches nothing would pass."""
 
-OVER_HTTP2 = [pattern for pattern in CASES if not pattern.startswith("9.")] + ["9.7.*"]
-"""Without most of the performance cases: what HTTP/2 does to those is a matter of its channel's own tests."""
-
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 """Cases that show how a server behaves where the standard leaves it open: data after a close frame, odd close codes."""
 
@@ -141,7 +138,7 @@ def test_http1(echo_server: EchoServer, tmp_path: Path, pattern: str) -> None:
     check(run(echo_server.clear, pattern, tmp_path), pattern)
 
 
-@pytest.mark.parametrize("pattern", OVER_HTTP2)
+@pytest.mark.parametrize("pattern", CASES)
 def test_http2(echo_server: EchoServer, haproxy: int, tmp_path: Path, pattern: str) -> None:
     before = echo_server.log.read_text().count("echo over H2Stream")
     check(run(haproxy, pattern, tmp_path), pattern)

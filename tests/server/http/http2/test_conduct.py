@@ -56,10 +56,17 @@ def test_window_updates_cannot_be_saved_up() -> None:
     assert not conduct.bears(UPDATE, 0.0)
 
 
+def test_crumbs_between_longer_frames_are_not_limited() -> None:
+    conduct = make_conduct()
+    for _ in range(3 * IDLE_FRAMES.burst):
+        assert conduct.bears_sent(16_320, 0.0, cut=True)
+        assert conduct.bears_sent(64, 0.0, cut=True)
+
+
 def test_windows_that_leave_room_for_crumbs_are_limited() -> None:
     conduct = make_conduct()
     assert all(conduct.bears_sent(1, 0.0, cut=True) for _ in range(IDLE_FRAMES.burst))
     assert not conduct.bears_sent(1, 0.0, cut=True)
-    assert conduct.bears_sent(CRUMB, 0.0, cut=True)
     assert conduct.bears_sent(1, 0.0, cut=False)
     assert conduct.bears_sent(1, 1.0, cut=True)
+    assert conduct.bears_sent(CRUMB, 1.0, cut=True)

@@ -179,6 +179,21 @@ def test_writer_that_knows_no_pause_is_bounded(serve: Serve) -> None:
     assert len(resource.ends) == 1
 
 
+def test_large_write_of_a_paced_writer_is_its_own_matter(serve: Serve) -> None:
+    """It said how much may wait; a last word behind that, like a close frame, is no reason to cut it."""
+    resource = EventStream()
+    site = serve(resource)
+    client = site.client(window=1 << 25)
+    client.h2.increment_flow_control_window(1 << 25)
+    stream = client.request("GET", "/")
+    resource.request.write(b"x" * (QUEUE_LIMIT + 1))
+    assert resource.writer.calls == ["pause"]
+    resource.request.write(b"the end")
+    client.exchange()
+    assert client.body(stream).endswith(b"the end")
+    assert site.refused == []
+
+
 def test_pull_producer_is_asked_chunk_by_chunk(serve: Serve) -> None:
     @implementer(IPullProducer)
     class File:

@@ -15,7 +15,8 @@ IDLE_FRAMES: Final = Rate(per_second=50.0, burst=1_000)
 """Frames that carry nothing but make work, both ways (CVE-2019-9511, CVE-2019-9512 and their siblings)."""
 
 CRUMB: Final = 256
-"""Bytes of a DATA frame of ours below which a window that made it so short is a nuisance."""
+"""Bytes of a DATA frame of ours below which a window that made it so short is a nuisance, unless longer ones come too:
+HAProxy opens its window by 16,320 bytes, and what we send is 16,320 and 64 in turn."""
 
 UPDATES_AT_ONCE: Final = 10_000
 """WINDOW_UPDATE frames that may come together for what was sent before."""
@@ -35,6 +36,7 @@ class Conduct:
         self._resets: Final = TokenBucket(RESETS, now)
         self._idle_frames: Final = TokenBucket(IDLE_FRAMES, now)
         self._updates_due = 0
+        self._crumbs_due = 0
 
     def bears(self, data: bytes, now: float) -> bool:
         """Whether `data`, which is about to be processed, is within the rates.
@@ -52,7 +54,13 @@ class Conduct:
         Each may be answered by a WINDOW_UPDATE for the stream and one for the connection, a large one by some more.
         """
         self._updates_due = min(UPDATES_AT_ONCE, self._updates_due + 2 + size // _BYTES_PER_UPDATE)
-        return not cut or size >= CRUMB or self._idle_frames.take(now)
+        if size >= CRUMB:
+            self._crumbs_due = min(IDLE_FRAMES.burst, self._crumbs_due + 1)
+        elif cut and self._crumbs_due:
+            self._crumbs_due -= 1
+        elif cut:
+            return self._idle_frames.take(now)
+        return True
 
     def bears_reset(self, now: float) -> bool:
         """Whether one more stream may be reset."""

@@ -310,7 +310,7 @@ class H2Stream:
     def _overflows(self, more: int) -> bool:
         size = self.queue.size
         all_of_them = self._owner.backlog.size + more > CONNECTION_QUEUE_LIMIT
-        return size > QUEUE_LIMIT or (all_of_them and size + more > SHARE)
+        return (size > QUEUE_LIMIT and not self._pacer.streaming) or (all_of_them and size + more > SHARE)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
