@@ -1,4 +1,4 @@
-"""HTTP/2 clients over TCP: `h2` as a client that does everything on one connection, and nghttp."""
+"""HTTP/2 clients over TCP: `h2` as a client that does everything on one connection, nghttp, and h2load."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 NGHTTP = shutil.which("nghttp")
+H2LOAD = shutil.which("h2load")
 
 
 class Client:
@@ -321,3 +322,25 @@ def test_nghttp(connect: Connect, server: Server, path: str) -> None:
     assert ":status: 201" in posted.stdout
     messages = connect(server).get(path)["messages"]
     assert (messages[0], messages[1]["message"]) == (stored, "hello yourself")
+
+
+@pytest.mark.skipif(H2LOAD is None, reason="h2load is not installed; it comes with nghttp")
+@pytest.mark.parametrize(
+    "options",
+    [("-m", "100"), ("-m", "250", "-w", "10"), ("-m", "20", "-w", "16", "-W", "16")],
+    ids=["many at once", "small windows", "one small window for all"],
+)
+def test_h2load(connect: Connect, server: Server, path: str, options: tuple[str, ...]) -> None:
+    """Many streams on a few connections, which their windows hold up: everything is answered, to the last byte."""
+    assert H2LOAD is not None
+    client = connect(server)
+    for number in range(10):
+        client.post(path, f"{number}: {'x' * 1_000}")
+    size = len(json.dumps(client.get(path), ensure_ascii=False, separators=(",", ":")))
+    command = [H2LOAD, "-n", "1000", "-c", "3", *options, f"{server.url}{path}"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert "1000 succeeded, 0 failed, 0 errored, 0 timeout" in ran.stdout, ran.stdout
+    assert "1000 2xx" in ran.stdout
+    received = re.search(r"headers \(space savings .*\), [\d.]+\w+ \((\d+)\) data", ran.stdout)
+    assert received is not None, ran.stdout
+    assert size * 1000 <= int(received[1]) <= (size + 2) * 1000

@@ -100,6 +100,11 @@ def unknown_settings() -> Iterator[bytes]:
         yield settings({start % 65_536: 1})
 
 
+def thousands_of_settings() -> Iterator[bytes]:
+    for start in count(1):
+        yield settings(dict.fromkeys(range(start * 2_000, start * 2_000 + 2_000), 1))
+
+
 def windows_to_and_fro() -> Iterator[bytes]:
     """Each changes the windows of all streams, of which all have an answer waiting."""
     yield settings({4: 0}) + b"".join(request(stream) for _, stream in zip(range(200), streams(), strict=False))
@@ -187,6 +192,7 @@ ATTACKS = [
     Attack("settings", again(OPEN, SettingsFrame(0).serialize()), 1_001),
     Attack("settings, acknowledged", again(OPEN, SettingsFrame(0, flags=["ACK"]).serialize()), 1_001),
     Attack("settings, unknown ones", unknown_settings, 1_001),
+    Attack("settings, thousands at once", thousands_of_settings, 6, calls=40_000),
     Attack("initial windows to and fro", windows_to_and_fro, 501, calls=40_000, memory=4 * MIB),
     Attack("windows of one byte", windows_of_one_byte, 1_002),
     Attack("window updates for a stream", again(OPEN, WindowUpdateFrame(1, 1).serialize()), 1_002),

@@ -53,6 +53,7 @@ def test_nothing_is_fed() -> None:
     [
         (PingFrame(0), 1),
         (SettingsFrame(0, {1: 0}), 1),
+        (SettingsFrame(0, dict.fromkeys(range(100), 0)), 10),
         (PriorityFrame(1, depends_on=3), 1),
         (RstStreamFrame(1), 1),
         (ExtensionFrame(0x10, 1), 1),

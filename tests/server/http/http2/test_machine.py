@@ -31,8 +31,8 @@ def tell(client: Client, settings: dict[int, int]) -> None:
 def test_unknown_settings_are_not_kept(serve: Serve, echo: Echo) -> None:
     client = serve(echo).client()
     before = len(machine(client).remote_settings)
-    for start in range(1_000, 11_000, 2_000):
-        tell(client, dict.fromkeys(range(start, start + 2_000), 1))
+    for start in range(1_000, 5_000, 1_000):
+        tell(client, dict.fromkeys(range(start, start + 1_000), 1))
     assert len(machine(client).remote_settings) == before
     assert not client.transport.disconnecting
     assert client.body(client.request("GET", "/"))

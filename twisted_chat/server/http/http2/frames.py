@@ -18,6 +18,8 @@ _CONTINUATION: Final = 9
 _END_STREAM: Final = 0x1
 _PADDED: Final = 0x8
 _LONGEST_PADDING: Final = 256
+# What a frame that carries nothing may have: SETTINGS with more than ten of them count as more than one frame.
+_IDLE_BYTES: Final = 64
 _STREAM_ID: Final = 0x7FFFFFFF
 
 
@@ -101,7 +103,7 @@ class FrameMeter:
         elif kind == _DATA:
             found.idle += self._is_late(header) or _is_hollow(length, flags)
         else:
-            found.idle += 1
+            found.idle += 1 + length // _IDLE_BYTES
 
     def _is_late(self, header: bytes) -> bool:
         return self._has_ended(int.from_bytes(header[5:]) & _STREAM_ID)
