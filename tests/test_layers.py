@@ -79,5 +79,10 @@ def test_two_modules_of_the_server_speak_autobahn() -> None:
     assert users == {"server/websocket.py", "server/websocket_protocol.py", "bench.py"}  # the last is a client
 
 
+def test_twisted_s_own_http2_is_not_used() -> None:
+    found = {name for path in modules() for name in imports(path)}
+    assert not [name for name in found if name.startswith(("twisted.web._http2", "priority"))]
+
+
 def test_the_rules_name_what_exists() -> None:
     assert {layer(path) for path in modules()} - {"__init__", "__main__", "service"} <= MAY_IMPORT.keys()

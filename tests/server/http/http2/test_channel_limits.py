@@ -144,6 +144,8 @@ def test_idle_connection_is_closed(serve: Serve, echo: Echo) -> None:
     assert client.goaway_code() == ErrorCodes.NO_ERROR
     assert client.transport.disconnecting
     assert site.refused == []
+    # As long as one is registered neither TCP nor TLS closes.
+    assert client.transport.producer is None
     client.clock.advance(5)
     assert client.transport.disconnected
 
