@@ -115,7 +115,8 @@ class ChatSite(server.Site):
     on_refused
         called with a reason for each connection, request or stream that the HTTP layer refuses: ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
-        ``not_implemented``, ``bad_handshake``, ``h2_abuse``, ``ping_timeout``, ``stalled``, ``stream_backlog``
+        ``not_implemented``, ``bad_handshake``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
+        ``stream_backlog``
     on_tls_failed
         called with OpenSSL's reason for each TLS handshake that failed: ``no_shared_cipher``
     """

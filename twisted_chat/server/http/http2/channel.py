@@ -151,6 +151,11 @@ class H2Channel(Protocol):
             # Sent before our last GOAWAY arrived, which says that it was not looked at.
             self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
+        if len(self._streams) >= self._limits.streams:
+            self.site.refused("too_many_streams")
+            self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            self._count_reset()
+            return
         stream = self._streams[event.stream_id] = H2Stream(self, event.stream_id)
         self._guarded(stream, partial(stream.start, event.headers, ended=event.stream_ended is not None))
 
@@ -175,6 +180,9 @@ class H2Channel(Protocol):
             reason = ConnectionDone() if clean else ConnectionLost(f"stream reset: {event.error_code!r}")
             self._lose([stream], Failure(reason))
             self._close_if_left()
+        self._count_reset()
+
+    def _count_reset(self) -> None:
         if not self._conduct.bears_reset(self._reactor.seconds()):
             self._abuse()
 

@@ -80,6 +80,10 @@ def h2_connection(limits: HttpLimits) -> H2Connection:
     connection.state_machine = _OpenUntilClosed()
     connection.initiate_connection()
     connection.increment_flow_control_window(CONNECTION_WINDOW - STREAM_WINDOW)
+    # The client was told another number. One stream more than that is an error of the stream, for which the channel
+    # cares (RFC 9113 section 5.1.2); h2 would make it one of the connection.
+    connection.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2 * limits.streams
+    connection.local_settings.acknowledge()
     return connection
 
 
