@@ -19,7 +19,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import connections, delivery, handshakes, latency, machine, memory, plot, relays, report, rooms, tls
+from benchmarks import connections, delivery, handshakes, http2, latency, machine, memory, plot, relays, report, rooms, tls
 from benchmarks.bench import Bench
 from benchmarks.installation import HERE, MissingError, compile_native
 from benchmarks.results import Comparison, Results
@@ -33,6 +33,7 @@ TOPICS: Final[dict[str, Callable[[Bench], None]]] = {
     "memory": memory.measure,
     "rooms": rooms.measure,
     "connections": connections.measure,
+    "http2": http2.measure,
     "relays": relays.measure,
 }
 """In the order in which they are measured."""

@@ -1,18 +1,11 @@
-"""HTTP/2 beside stock Twisted, in one run: requests a second, bytes both ways; and what an idle WebSocket holds.
+"""HTTP/2 over TLS beside Twisted's own: requests, bytes both ways; and what an idle WebSocket holds as a stream.
 
-    python benchmarks/http2.py [--requests 4000] [--rounds 3] [--sockets 1000]
-
-Two servers, each a process of its own, serve the same resources over TLS: `twisted.web.server.Site` with Twisted's
-HTTP/2, and our site. h2load (Debian: nghttp2-client) asks them in turn, and medians are compared. Twisted's HTTP/2
-needs the package `priority`, which is installed into a temporary directory that only that server sees.
-
-The memory is that of `twistd chat` with so many idle members in a room, each on a connection of its own, and as streams
-of HTTP/2 connections, 200 on each.
+The load is h2load's (Debian: nghttp2-client), on four connections. Twisted's HTTP/2 needs the package ``priority``, so
+it runs in the peers' environment.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -21,92 +14,111 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Final
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from twisted.internet import endpoints, reactor, ssl
-from twisted.web.resource import Resource
-from twisted.web.server import Site
-from twisted.web.static import Data
+from h2.events import ResponseReceived
 
-from twisted_chat.server.http.limits import HttpLimits
-from twisted_chat.server.http.switch import ChatSite
-from twisted_chat.server.tls.self_signed import make_self_signed
+from benchmarks import contenders, installation
+from benchmarks.bench import Bench, Figure
+from benchmarks.contenders import Contender
+from benchmarks.installation import PEERS
+from benchmarks.results import Comparison
+from benchmarks.servers import LOAD_CPU, BrokenError, Running, pinned, running
+from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
 
-SMALL, LARGE = 100, 1 << 20
-STREAMS = 200
-HANDSHAKE = (
-    b"GET /chat/bench HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
+SETTLE: Final = 1.0
+"""Seconds of silence before memory is read."""
 
+STREAMS: Final = 200
+"""WebSockets on one connection."""
 
-class Upload(Resource):
-    """Reads what is posted and says how much it was."""
-
-    isLeaf = True
-
-    def render_POST(self, request: Any) -> bytes:
-        return b"%d" % len(request.content.read())
+PATIENCE: Final = 120.0
 
 
-def serve(which: str, directory: Path) -> None:
-    """Be a server; its port is the first line of standard output."""
-    root = Resource()
-    root.putChild(b"small", Data(b"x" * SMALL, "text/plain"))
-    root.putChild(b"large", Data(b"x" * LARGE, "application/octet-stream"))
-    root.putChild(b"upload", Upload())
-    limits = HttpLimits(body_bytes=2 * LARGE)
-    site = Site(root) if which == "stock" else ChatSite(root, reactor=reactor, limits=limits)
-    pem = b"".join(path.read_bytes() for path in sorted(directory.rglob("*.pem")))
-    certificate = ssl.PrivateCertificate.loadPEM(pem)
-    endpoint = endpoints.SSL4ServerEndpoint(reactor, 0, certificate.options(), interface="127.0.0.1")
-    endpoint.listen(site).addCallback(lambda port: print(port.getHost().port, flush=True))
-    reactor.run()
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Requests a second, and microseconds of the server's processor for each."""
+
+    rate: float
+    cpu: float
 
 
-def is_port(line: str) -> bool:
-    return line.strip().isdigit()
+RATE: Final[Figure[Answers]] = Figure("requests/s", "more", lambda answers: answers.rate)
+COST: Final[Figure[Answers]] = Figure("µs CPU/request", "less", lambda answers: answers.cpu)
+MEMORY: Final[Figure[float]] = Figure("KiB/WebSocket", "less", lambda memory: memory)
 
 
-@contextmanager
-def process(command: list[str], ready: Callable[[str], bool], **environ: str) -> Iterator[tuple[int, str]]:
-    """A server while it runs: its process, and the line by which it was ready."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environ
-    ) as server:
-        assert server.stdout is not None
-        said = ""
-        for line in server.stdout:
-            said += line
-            if ready(line):
-                break
-        else:
-            sys.exit(said)
-        try:
-            yield server.pid, line
-        finally:
-            server.kill()
+def measure(bench: Bench) -> None:
+    _requests(bench)
+    _memory(bench)
 
 
-# Requests and bytes
+# Requests
 
 
-def h2load(port: int, path: str, count: int, *options: str) -> float:
+def _requests(bench: Bench) -> None:
+    if shutil.which("h2load") is None:
+        missing = {"h2load": "it is not on PATH; install nghttp2-client"}
+        bench.add(Comparison("http2", "requests", RATE.unit, RATE.better, (), missing=missing))
+        return
+    scale = 1 if bench.quick else 8
+    with tempfile.TemporaryDirectory(prefix="chat-bench-") as name:
+        directory = Path(name)
+        make_self_signed(directory, ["127.0.0.1"], datetime.now(UTC))
+        pem = str(directory / FILE_NAME)
+        sites = [_site("ours", pem, ours=True)]
+        if not bench.quick:
+            sites.append(_site("stock", pem, ours=False))
+        for title, path, count, options in (
+            ("GET of 100 bytes", "small", 1_000, ("-m", "32")),
+            ("GET of 1 MiB", "large", 50, ("-m", "4")),
+            ("POST of 32 KiB", "upload", 250, ("-m", "4", "-d", _body(directory, 32))),
+            ("POST of 512 KiB", "upload", 25, ("-m", "4", "-d", _body(directory, 512))),
+        ):
+            load = partial(ask, path=path, count=count * scale, options=options)
+            bench.side_by_side("http2", title, [RATE, COST], sites, load)
+
+
+def _body(directory: Path, kibibytes: int) -> str:
+    path = directory / f"{kibibytes}"
+    path.write_bytes(b"x" * 1024 * kibibytes)
+    return str(path)
+
+
+def _site(which: str, pem: str, *, ours: bool) -> Contender:
+    def command(port: int) -> list[str]:
+        python = sys.executable if ours else installation.python_for("twisted")
+        return [python, str(PEERS / "http2_site.py"), str(port), pem, which]
+
+    return Contender(contenders.OURS if ours else "twisted.web", command, ours=ours)
+
+
+def ask(server: Running, path: str, count: int, options: tuple[str, ...]) -> Answers:
+    """Run h2load, a short time to warm up and then for the figures. Raises `BrokenError`."""
+    (port,), (pid,) = server.ports, server.pids
+    url = f"https://127.0.0.1:{port}/{path}"
+    command = [*pinned(LOAD_CPU), "h2load", "-c", "4", *options, url]
+    _h2load(command, max(4, count // 5))
+    before = processor_time(pid)
+    rate = _h2load(command, count)
+    return Answers(rate, (processor_time(pid) - before) / count * 1e6)
+
+
+def _h2load(command: list[str], requests: int) -> float:
     """Requests a second."""
-    command = ["h2load", "-n", str(count), "-c", "4", *options, f"https://127.0.0.1:{port}/{path}"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
-    if f"{count} 2xx" not in ran or "Application protocol: h2" not in ran:
-        sys.exit(f"not every request was answered over HTTP/2:\n{ran}")
-    found = re.search(r"([\d.]+) req/s", ran)
-    assert found is not None
-    return float(found[1])
+    command = [*command, "-n", str(requests)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+    rate = re.search(r"([\d.]+) req/s", said)
+    if rate is None or f" {requests} 2xx" not in said or "Application protocol: h2" not in said:
+        raise BrokenError(f"not every request was answered over HTTP/2: {said[-500:]}")
+    return float(rate[1])
 
 
 def processor_time(pid: int) -> float:
@@ -115,122 +127,61 @@ def processor_time(pid: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(directory: Path, requests: int, rounds: int) -> None:
-    make_self_signed(directory, ["127.0.0.1"], datetime.now(UTC))
-    extra = directory / "stock-only"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(extra), "priority"]
-    subprocess.run(pip, check=True)
-    bodies = [directory / "32", directory / "512"]
-    for body in bodies:
-        body.write_bytes(b"x" * 1024 * int(body.name))
-    loads = [
-        (f"GET of {SMALL} bytes", "small", requests, ("-m", "32")),
-        (f"GET of {LARGE >> 20} MiB", "large", requests // 20, ("-m", "4")),
-        *((f"POST of {body.name} KiB", "upload", requests * 8 // int(body.name), ("-m", "4", "-d", str(body)))
-          for body in bodies),
-    ]  # fmt: skip
-
-    def command(which: str) -> list[str]:
-        return [sys.executable, __file__, "--serve", which, "--directory", str(directory)]
-
-    with (
-        process(command("stock"), is_port, PYTHONPATH=str(extra)) as stock,
-        process(command("ours"), is_port) as ours,
-    ):
-        for name, path, count, options in loads:
-            rates: list[list[float]] = [[], []]
-            used: list[list[float]] = [[], []]
-            for _ in range(rounds):
-                for index, (pid, port) in enumerate((stock, ours)):
-                    before = processor_time(pid)
-                    rates[index].append(h2load(int(port), path, count, *options))
-                    used[index].append((processor_time(pid) - before) / count * 1e6)
-            theirs, own = map(median, rates)
-            their_time, own_time = map(median, used)
-            print(
-                f"{name}: stock {theirs:,.0f}, ours {own:,.0f} a second, ratio {own / theirs:.1f};"
-                f" stock {their_time:,.0f}, ours {own_time:,.0f} µs of processor each,"
-                f" ratio {their_time / own_time:.1f}"
-            )
-
-
 # Memory
 
 
-def over_tcp(port: int, count: int) -> list[Any]:
-    """Sockets with a connection each."""
-    sockets = []
-    for _ in range(count):
-        sockets.append(socket.create_connection(("127.0.0.1", port)))
-        sockets[-1].sendall(HANDSHAKE)
-        assert sockets[-1].recv(4_096).startswith(b"HTTP/1.1 101 ")
-    return sockets
+def _memory(bench: Bench) -> None:
+    count = 1_000 if bench.quick else 4_000
+    sizes = {"a connection for each": partial(idle, count, 1), "streams of connections": partial(idle, count, STREAMS)}
+    bench.sizes("http2", f"{count:,} idle WebSockets", [MEMORY], sizes)
 
 
-def over_http2(port: int, count: int) -> list[Any]:
-    """The same as streams."""
-    sockets = []
-    for _ in range(count // STREAMS):
-        sockets.append(socket.create_connection(("127.0.0.1", port)))
-        h2 = H2Connection(H2Configuration(client_side=True))
-        h2.initiate_connection()
-        head = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat/bench")]
-        for number in range(STREAMS):
-            h2.send_headers(2 * number + 1, [*head, (":authority", "bench"), ("sec-websocket-version", "13")])
-        sockets[-1].sendall(h2.data_to_send())
-        answered = 0
-        while answered < STREAMS:
-            events = h2.receive_data(sockets[-1].recv(65_536))
-            answered += sum(type(event).__name__ == "ResponseReceived" for event in events)
-            sockets[-1].sendall(h2.data_to_send())
-    return sockets
+def idle(count: int, streams: int) -> float:
+    """KiB of the server for each idle WebSocket; with one on a connection it is HTTP/1.1. Raises `BrokenError`."""
+    with running(contenders.twisted_chat()) as server, ExitStack() as stack:
+        (port,), (pid,) = server.ports, server.pids
+        join = partial(_join_over_http2, streams=streams) if streams > 1 else _join
+        # What is made once is there.
+        stack.enter_context(join(port))
+        time.sleep(SETTLE)
+        before = resident(pid)
+        for _ in range(count // streams):
+            stack.enter_context(join(port))
+        time.sleep(SETTLE)
+        return (resident(pid) - before) / count / 1024
+
+
+def _join(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    connection.sendall(
+        b"GET /chat/bench HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    if not connection.recv(4_096).startswith(b"HTTP/1.1 101 "):
+        raise BrokenError("a WebSocket was refused")
+    return connection
+
+
+def _join_over_http2(port: int, streams: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    h2 = H2Connection(H2Configuration(client_side=True))
+    h2.initiate_connection()
+    head = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat/bench")]
+    for number in range(streams):
+        h2.send_headers(2 * number + 1, [*head, (":authority", "bench"), ("sec-websocket-version", "13")])
+    answered = 0
+    while answered < streams:
+        connection.sendall(h2.data_to_send())
+        for event in h2.receive_data(connection.recv(65_536)):
+            if isinstance(event, ResponseReceived):
+                if dict(event.headers or ()).get(b":status") != b"200":
+                    raise BrokenError("a WebSocket was refused")
+                answered += 1
+    connection.sendall(h2.data_to_send())
+    return connection
 
 
 def resident(pid: int) -> int:
     """Bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
-
-
-def idle_memory(open_sockets: Callable[[int, int], list[Any]], count: int) -> float:
-    """KiB for each idle WebSocket, in a server of its own."""
-    twistd = shutil.which("twistd", path=str(Path(sys.executable).parent))
-    assert twistd is not None
-    command = [twistd, "--nodaemon", "--pidfile=", "chat", "--port", "tcp:0:interface=127.0.0.1", "--relay", "memory:"]
-    with process([*command, "--limit-connections-per-address", "1000000"], lambda line: "open http" in line) as (
-        pid,
-        line,
-    ):
-        port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", line)[0])
-        first = open_sockets(port, STREAMS)  # what is made once
-        time.sleep(1)
-        before = resident(pid)
-        sockets = open_sockets(port, count)
-        time.sleep(1)
-        each = (resident(pid) - before) / count / 1024
-        for each_socket in [*first, *sockets]:
-            each_socket.close()
-        return each
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=4_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sockets", type=int, default=1_000, help="a multiple of 200")
-    parser.add_argument("--serve", choices=["stock", "ours"], help=argparse.SUPPRESS)
-    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.directory)
-        return
-    if shutil.which("h2load") is None:
-        sys.exit("h2load is not on PATH; in Debian it is in nghttp2-client")
-    with tempfile.TemporaryDirectory() as directory:
-        compare(Path(directory), options.requests, options.rounds)
-    tcp, http2 = (idle_memory(way, options.sockets) for way in (over_tcp, over_http2))
-    print(f"idle WebSocket: {tcp:.1f} KiB on TCP, {http2:.1f} KiB over HTTP/2; ratio {http2 / tcp:.2f}")
-
-
-if __name__ == "__main__":
-    main()

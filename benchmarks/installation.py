@@ -22,6 +22,7 @@ PACKAGES: Final = {
     "channels": ("daphne>=4", "channels>=4", "channels_redis>=4", "django>=5"),
     "websockets": ("websockets>=15", "uvloop"),
     "socketify": ("socketify",),
+    "twisted": ("twisted[tls,http2]>=26.10",),
 }
 """What pip installs for each peer written in Python."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.installation import BUILD, NODE_MODULES
 
 OURS = ("twisted-chat", "twisted", "autobahn", "h2", "txredisapi", "hiredis")
-PEERS = ("daphne", "channels", "channels_redis", "django", "websockets", "uvloop", "socketify")
+PEERS = ("daphne", "channels", "channels_redis", "django", "websockets", "uvloop", "socketify", "priority")
 NODE = ("ws", "socket.io")
 
 

@@ -1,7 +1,7 @@
 """h2spec, the conformance test of HTTP/2, against a server as users start it.
 
-It is a program in Go: one that is on PATH is taken, or one in the directory that `.ci/run` builds it into. What matters
-most of it is in `tests/server/http/http2/test_rfc9113.py` too, which needs no Go.
+It is a program in Go, which `.ci/run` builds where Go is. What matters most of it is in
+`tests/server/http/http2/test_rfc9113.py` too, which needs none.
 """
 
 from __future__ import annotations
@@ -26,15 +26,10 @@ BOTH_PROTOCOLS = {"Sends invalid connection preface"}
 """On a port without TLS what does not begin like HTTP/2 is HTTP/1.1, and gets HTTP/1.1's 400 before the end."""
 
 
-def _h2spec() -> str | None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "twisted_chat" / "bin"
-    return shutil.which("h2spec", path=os.pathsep.join([os.environ.get("PATH", ""), str(cache)]))
-
-
 @pytest.fixture
 def verdicts(tmp_path: Path) -> Callable[..., dict[str, str | None]]:
     """Runs h2spec with options; what each case that did not pass has to say."""
-    program = _h2spec()
+    program = shutil.which("h2spec")
     if program is None:
         if os.environ.get("TESTS_REQUIRE_H2SPEC") == "1":
             pytest.fail("TESTS_REQUIRE_H2SPEC=1, but h2spec is not on PATH")
