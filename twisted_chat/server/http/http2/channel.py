@@ -11,7 +11,7 @@ from h2 import events
 from h2.errors import ErrorCodes
 from h2.events import Event
 from h2.exceptions import ProtocolError
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -26,6 +26,7 @@ from twisted_chat.server.http.http2.machine import h2_connection, longest_head
 from twisted_chat.server.http.http2.send_queue import Backlog
 from twisted_chat.server.http.http2.sender import Sender
 from twisted_chat.server.http.http2.stream import H2Stream
+from twisted_chat.server.http.http2.streams import Streams
 from twisted_chat.server.http.limits import LINGER, HttpSite
 from twisted_chat.server.http.transport import StreamTransport, is_secure
 
@@ -54,11 +55,9 @@ class H2Channel(Protocol):
         self._h2: Final = h2_connection(site.limits)
         self._sender: Final = Sender(self._h2, self._write, self)
         self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
-        self._conduct: Final = Conduct(site.reactor.seconds(), longest_head(site.limits), self._has_ended)
         self.backlog: Final = Backlog()
-        self._streams: Final[dict[int, H2Stream]] = {}
-        self._last_stream = 0
-        self._aborted: Final[list[H2Stream]] = []
+        self._streams: Final = Streams()
+        self._conduct: Final = Conduct(site.reactor.seconds(), longest_head(site.limits), self._streams.has_ended)
         self._first_settings: Final = first_settings
         self._receiving = False
         self._windows_changed = False
@@ -129,24 +128,13 @@ class H2Channel(Protocol):
                 call.cancel()
 
     def _lose_streams(self, reason: Failure) -> None:
-        streams = [*self._aborted, *self._streams.values()]
-        self._aborted.clear()
-        self._streams.clear()
         self._sender.halt()
-        self._lose(streams, reason)
-
-    def _lose(self, streams: list[H2Stream], reason: Failure) -> None:
-        for stream in streams:
-            with self._log.failuresHandled("a stream's protocol failed at its end"):
-                stream.lost(reason)
+        self._streams.lose_all(reason)
 
     # Events
 
-    def _has_ended(self, stream_id: int) -> bool:
-        return stream_id <= self._last_stream and stream_id not in self._streams
-
     def _request_received(self, event: events.RequestReceived) -> None:
-        self._last_stream = event.stream_id
+        self._streams.last = event.stream_id
         if not self._takes_streams:
             # Sent before our last GOAWAY arrived, which says that it was not looked at.
             self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
@@ -156,7 +144,8 @@ class H2Channel(Protocol):
             self._reset_h2_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             self._count_reset()
             return
-        stream = self._streams[event.stream_id] = H2Stream(self, event.stream_id)
+        stream = H2Stream(self, event.stream_id)
+        self._streams.add(stream)
         self._guarded(stream, partial(stream.start, event.headers, ended=event.stream_ended is not None))
 
     def _data_received(self, event: events.DataReceived) -> None:
@@ -178,7 +167,7 @@ class H2Channel(Protocol):
             self._drop(stream)
             clean = event.error_code == ErrorCodes.NO_ERROR
             reason = ConnectionDone() if clean else ConnectionLost(f"stream reset: {event.error_code!r}")
-            self._lose([stream], Failure(reason))
+            self._streams.lose(stream, Failure(reason))
             self._close_if_left()
         self._count_reset()
 
@@ -242,17 +231,15 @@ class H2Channel(Protocol):
 
     def _turn(self) -> None:
         self._turn_call = None
-        aborted = self._aborted[:]
-        self._aborted.clear()
-        self._lose(aborted, Failure(ConnectionAborted()))
+        self._streams.lose_aborted()
         self._close_if_left()
         self._send()
 
     def _send(self) -> None:
         if self._windows_changed:
             self._windows_changed = False
-            self._sender.add_all(self._streams.values())
-        if self._sender.run() or self._aborted:
+            self._sender.add_all(self._streams)
+        if self._sender.run() or self._streams.some_aborted:
             self._schedule_turn()
 
     def wrote(self, stream: H2Stream, size: int, *, cut: bool) -> None:
@@ -286,7 +273,7 @@ class H2Channel(Protocol):
         """Nothing: `connectionLost` follows."""
 
     def _check_producers(self) -> None:
-        for stream in list(self._streams.values()):
+        for stream in self._streams:
             self._guarded(stream, stream.check_producer)
 
     # Ends of streams
@@ -296,7 +283,7 @@ class H2Channel(Protocol):
         self._guarded(stream, stream.finished)
         if stream.ended:
             self.forget(stream)
-        elif stream.stream_id in self._streams:
+        elif stream in self._streams:
             # A client that does not end its half would keep the slot.
             stream.linger = self._reactor.callLater(LINGER, self._linger_over, stream)
 
@@ -311,13 +298,12 @@ class H2Channel(Protocol):
         self._close_if_left()
 
     def reset(self, stream: H2Stream, code: ErrorCodes) -> None:
-        if stream.closed and stream.stream_id not in self._streams:
+        if stream.closed and stream not in self._streams:
             return
         stream.closed = True
         self._reset_h2_stream(stream.stream_id, code)
         self._drop(stream)
-        # Its protocol may be in the middle of something: it hears of this in another turn, as on TCP.
-        self._aborted.append(stream)
+        self._streams.abort(stream)
         self._schedule_turn()
 
     def _reset_h2_stream(self, stream_id: int, code: ErrorCodes) -> None:
@@ -327,17 +313,17 @@ class H2Channel(Protocol):
 
     def _drop(self, stream: H2Stream) -> None:
         self._sender.discard(stream)
-        self._streams.pop(stream.stream_id, None)
+        self._streams.drop(stream)
         if not self._streams:
             self._keepalive.last_stream_ended()
 
     # Deadlines
 
     def busy(self) -> bool:
-        return bool(self._streams)
+        return len(self._streams) > 0
 
     def check_streams(self, now: float) -> None:
-        for stream in list(self._streams.values()):
+        for stream in self._streams:
             self._guarded(stream, partial(stream.check_deadline, now))
         self._schedule_turn()
 
