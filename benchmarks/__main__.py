@@ -19,7 +19,20 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import connections, delivery, handshakes, http2, latency, machine, memory, plot, relays, report, rooms, tls
+from benchmarks import (
+    connections,
+    delivery,
+    handshakes,
+    http2,
+    latency,
+    machine,
+    memory,
+    plot,
+    relays,
+    report,
+    rooms,
+    tls,
+)
 from benchmarks.bench import Bench
 from benchmarks.installation import HERE, MissingError, compile_native
 from benchmarks.results import Comparison, Results
