@@ -1,4 +1,4 @@
-"""HTTP/2 over TLS beside Twisted's own: requests, bytes both ways; and what an idle WebSocket holds as a stream.
+"""HTTP/2 over TLS beside Twisted's own: requests, and bytes both ways. What a member holds is a matter of `memory`.
 
 The load is h2load's (Debian: nghttp2-client), on four connections. Twisted's HTTP/2 needs the package ``priority``, so
 it runs in the peers' environment.
@@ -9,35 +9,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import ResponseReceived
-
 from benchmarks import contenders, installation
 from benchmarks.bench import Bench, Figure
 from benchmarks.contenders import Contender
 from benchmarks.installation import PEERS
 from benchmarks.results import Comparison
-from benchmarks.servers import LOAD_CPU, BrokenError, Running, pinned, running
+from benchmarks.servers import LOAD_CPU, BrokenError, Running, pinned
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
-
-SETTLE: Final = 1.0
-"""Seconds of silence before memory is read."""
-
-STREAMS: Final = 200
-"""WebSockets on one connection."""
 
 PATIENCE: Final = 120.0
 
@@ -52,18 +39,9 @@ class Answers:
 
 RATE: Final[Figure[Answers]] = Figure("requests/s", "more", lambda answers: answers.rate)
 COST: Final[Figure[Answers]] = Figure("µs CPU/request", "less", lambda answers: answers.cpu)
-MEMORY: Final[Figure[float]] = Figure("KiB/WebSocket", "less", lambda memory: memory)
 
 
 def measure(bench: Bench) -> None:
-    _requests(bench)
-    _memory(bench)
-
-
-# Requests
-
-
-def _requests(bench: Bench) -> None:
     if shutil.which("h2load") is None:
         missing = {"h2load": "it is not on PATH; install nghttp2-client"}
         bench.add(Comparison("http2", "requests", RATE.unit, RATE.better, (), missing=missing))
@@ -125,63 +103,3 @@ def processor_time(pid: int) -> float:
     """Seconds that a process has used, its own and the kernel's for it."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
-
-
-# Memory
-
-
-def _memory(bench: Bench) -> None:
-    count = 1_000 if bench.quick else 4_000
-    sizes = {"a connection for each": partial(idle, count, 1), "streams of connections": partial(idle, count, STREAMS)}
-    bench.sizes("http2", f"{count:,} idle WebSockets", [MEMORY], sizes)
-
-
-def idle(count: int, streams: int) -> float:
-    """KiB of the server for each idle WebSocket; with one on a connection it is HTTP/1.1. Raises `BrokenError`."""
-    with running(contenders.twisted_chat()) as server, ExitStack() as stack:
-        (port,), (pid,) = server.ports, server.pids
-        join = partial(_join_over_http2, streams=streams) if streams > 1 else _join
-        # What is made once is there.
-        stack.enter_context(join(port))
-        time.sleep(SETTLE)
-        before = resident(pid)
-        for _ in range(count // streams):
-            stack.enter_context(join(port))
-        time.sleep(SETTLE)
-        return (resident(pid) - before) / count / 1024
-
-
-def _join(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
-    connection.sendall(
-        b"GET /chat/bench HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    if not connection.recv(4_096).startswith(b"HTTP/1.1 101 "):
-        raise BrokenError("a WebSocket was refused")
-    return connection
-
-
-def _join_over_http2(port: int, streams: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
-    h2 = H2Connection(H2Configuration(client_side=True))
-    h2.initiate_connection()
-    head = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat/bench")]
-    for number in range(streams):
-        h2.send_headers(2 * number + 1, [*head, (":authority", "bench"), ("sec-websocket-version", "13")])
-    answered = 0
-    while answered < streams:
-        connection.sendall(h2.data_to_send())
-        for event in h2.receive_data(connection.recv(65_536)):
-            if isinstance(event, ResponseReceived):
-                if dict(event.headers or ()).get(b":status") != b"200":
-                    raise BrokenError("a WebSocket was refused")
-                answered += 1
-    connection.sendall(h2.data_to_send())
-    return connection
-
-
-def resident(pid: int) -> int:
-    """Bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024

@@ -18,7 +18,7 @@ def test_the_page_has_the_figures_that_are_kept_beside_it() -> None:
 
 def test_every_topic_is_explained() -> None:
     explained = page.PAGE.read_text(encoding="utf-8").partition("What is measured")[2].partition("How to read it")[0]
-    assert [line for line in explained.splitlines() if line.isalpha() and line.islower()] == list(TOPICS)
+    assert [line for line in explained.splitlines() if line.isalnum() and line.islower()] == list(TOPICS)
 
 
 def test_a_text_without_a_place_for_them_is_told_so(results: Results) -> None:

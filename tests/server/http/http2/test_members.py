@@ -176,7 +176,6 @@ def test_silent_members_live_on(server: Any, connect: Connect, open_socket: Open
     for _ in range(360):
         server.clock.advance(10)
         socket.exchange()
-    server.connections.beat()
     server.post({"handle": "ann", "message": "still there?"})
     assert texts(socket.exchange()) == ["still there?"]
     assert b"still there?" in client.body(events)
