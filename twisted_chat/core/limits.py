@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from twisted_chat.core.errors import ChatError, Reason
@@ -156,6 +157,7 @@ class ConnectionCount:
                 del self._by_address[address]
 
 
+@lru_cache(maxsize=4_096)  # many connections come from few
 def limited_address(host: str) -> str:
     """The address that limits count by: an IPv4 address itself, of IPv6 the /64 that one customer usually holds."""
     try:

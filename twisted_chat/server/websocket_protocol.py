@@ -1,8 +1,8 @@
 """Autobahn's server protocol with less work for what happens all the time; whatever else happens is left to it.
 
-Done here: whole, masked, unfragmented, uncompressed text frames, and pongs, where nothing of an earlier frame waits.
-That it makes no difference to clients is what ``tests/server/test_websocket_protocol.py`` tries, with Autobahn's own
-class beside this one.
+Done here: handshakes that ask for nothing special; whole, masked, unfragmented, uncompressed text frames, and pongs,
+where nothing of an earlier frame waits. That it makes no difference to clients is what
+``tests/server/test_websocket_protocol.py`` tries, with Autobahn's own class beside this one.
 
 A connection holds nothing that is the same for all of them: options and beginnings are attributes of the class that
 `with_options` makes.
@@ -10,8 +10,10 @@ A connection holds nothing that is the same for all of them: options and beginni
 
 from __future__ import annotations
 
+from base64 import b64encode
 from contextlib import suppress
 from functools import cached_property
+from hashlib import sha1
 from typing import Any, Final, TypeVar, cast
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -28,6 +30,12 @@ PONG: Final = 0x8A
 OPEN: Final = WebSocketProtocol.STATE_OPEN
 
 LONGEST_CONTROL: Final = 125
+
+MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""RFC 6455 section 1.3."""
+
+PLAIN_FIELDS: Final = {b"Host", b"Upgrade", b"Connection", b"Sec-WebSocket-Version", b"Sec-WebSocket-Key"}
+"""Fields of a handshake that asks for nothing special."""
 
 
 class _NobodyWaits:
@@ -60,6 +68,7 @@ BEGINNINGS: Final[dict[str, Any]] = {
     **dict.fromkeys(("wasNotCleanReason", "openHandshakeTimeoutCall", "closeHandshakeTimeoutCall"), None),
     **dict.fromkeys(("autoPingTimeoutCall", "autoPingPending", "autoPingPendingCall"), None),
     "_perMessageCompress": None,
+    "websocket_version": 13,
 }
 """What Autobahn sets on each connection when it is made."""
 
@@ -70,6 +79,8 @@ class LeanProtocol(WebSocketServerProtocol):
     # TCP, TLS, a unix socket or an HTTP/2 stream: what all of them can do has no interface of its own.
     transport: Any
 
+    answer_head: bytes = b""
+    """What an answer to a handshake begins with."""
     longest_plain: int = 0
     """Bytes of payload up to which text frames are read here."""
     heard = True
@@ -96,6 +107,23 @@ class LeanProtocol(WebSocketServerProtocol):
 
     def _onOpen(self) -> None:
         self.onOpen()
+
+    def processHandshake(self) -> None:
+        head, end, rest = self.data.partition(b"\r\n\r\n")
+        if not end:
+            return
+        # `http.upgrade` made it, of fields that it checked.
+        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        if not fields.keys() <= PLAIN_FIELDS:
+            super().processHandshake()
+            return
+        accept = b64encode(sha1(fields[b"Sec-WebSocket-Key"] + MAGIC).digest())  # noqa: S324 - as RFC 6455 says
+        self.transport.write(b"%bSec-WebSocket-Accept: %b\r\n\r\n" % (self.answer_head, accept))
+        self.data = rest
+        self.state = OPEN
+        self.onOpen()
+        if self.data:
+            self.consumeData()
 
     # What comes
 
@@ -173,8 +201,13 @@ def with_options(protocol: type[P], factory: WebSocketServerFactory) -> type[P]:
     options = {name: getattr(factory, name) for name in names}
     fixed = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
     longest = min(factory.maxFramePayloadSize or 1 << 31, factory.maxMessagePayloadSize or 1 << 31)
-    return type(
-        protocol.__name__,
-        (protocol,),
-        {**BEGINNINGS, **fixed, "CONFIG_ATTRS": (), "factory": factory, "longest_plain": longest},
-    )
+    own = {
+        "CONFIG_ATTRS": (),
+        "factory": factory,
+        "longest_plain": longest,
+        "answer_head": (
+            f"HTTP/1.1 101 Switching Protocols\r\nServer: {factory.server}\r\n"
+            "Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
+        ).encode(),
+    }
+    return type(protocol.__name__, (protocol,), {**BEGINNINGS, **fixed, **own})
