@@ -30,6 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs", "server"},
     "client": {"core", "auth"},
     "bench": {"client"},
+    "listening": {"config", "server"},
+    "signals": {"listening"},
+    "processes": {"config", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"},
 }
 """By the first name below `twisted_chat`. `service` and `__main__`, where everything meets, may import all."""
 

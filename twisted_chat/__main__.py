@@ -101,12 +101,12 @@ def _check(options: list[str]) -> int:
     from twisted.internet import reactor
 
     from twisted_chat.options import Options
-    from twisted_chat.service import MISTAKES, ChatService
+    from twisted_chat.service import MISTAKES, build
 
     parsed = Options()
     parsed.parseOptions(options)
     try:
-        ChatService(parsed.config, reactor, dict(os.environ))
+        build(parsed, reactor, dict(os.environ))
     except MISTAKES as error:
         sys.stderr.write(f"twisted_chat check: {error}\n")
         return 1

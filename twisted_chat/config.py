@@ -7,6 +7,7 @@ the TOML file are the same setting; the first of these that is there counts.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -40,6 +41,7 @@ class Config:
     allow_origin: tuple[str, ...] = ()
     trusted_proxies: int = 0
     admin_port: str | None = None
+    processes: int = 1
     drain: float = 10.0
     log_format: str = "text"
     limits: Limits = field(default_factory=Limits)
@@ -106,6 +108,17 @@ def _whole(least: int, most: int = 1 << 53) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _processes(text: str) -> int:
+    if text != "auto":
+        try:
+            return _whole(1, 256)(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from None
+    # As many as we may use, where the system tells.
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(cores), 256)
 
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -219,6 +232,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "How many proxies stand in front and append to X-Forwarded-For; without it that header is not believed.",
     ),
     Setting("admin-port", _text, "ENDPOINT", "Serve /metrics, /healthz and /readyz here; nowhere by default."),
+    Setting(
+        "processes",
+        _processes,
+        "N",
+        "Serve by so many processes, which need a relay of Redis; auto: one for each processor core.",
+    ),
     Setting("drain", _seconds(0), "SECONDS", "How long clients may take to leave when the server stops."),
     Setting("log-format", _one_of("text", "json"), "FORMAT", "text, or json: one object per line."),
     # Limits.

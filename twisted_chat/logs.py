@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -33,17 +34,49 @@ MOST_LINES: Final = 200
 _PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
 # Keys of our own, and those that Twisted's older interface leaves in events.
 _RESERVED: Final = frozenset(
-    {"time", "level", "system", "message", "traceback", "isError", "why", "failure", "format", "printed"}
+    {"time", "level", "system", "message", "process", "traceback", "isError", "why", "failure", "format", "printed"}
 )
 
 
-def text_observer(stream: IO[Any], *, journal: bool = False) -> ILogObserver:
+def open_log(twistd: Mapping[str, Any]) -> IO[Any] | None:
+    """Where events are to be written: what `twistd` was told with ``--logfile``; None if it was told of another log.
+
+    Raises `SystemExit`.
+    """
+    if twistd.get("logger") or twistd.get("syslog"):
+        return None
+    file = twistd.get("logfile")
+    if file in (None, "-") and twistd.get("nodaemon", True):
+        return sys.stdout
+    from twisted.python.logfile import LogFile
+
+    try:
+        log: IO[Any] = LogFile.fromFullPath(file or "twistd.log")
+    except OSError as error:
+        raise SystemExit(f"twistd: --logfile: cannot write to {error.filename}: {error.strerror}") from None
+    return log
+
+
+def observer(stream: IO[Any], form: str, environ: Mapping[str, str], process: int | None = None) -> ILogObserver:
+    """What writes events to `stream` in a `form` that ``--log-format`` names.
+
+    process
+        the number of this process among several, which is then said in each line
+    """
+    if form == "json":
+        return json_observer(stream, process)
+    return text_observer(stream, process, journal=stream is sys.stdout and is_journal(stream, environ))
+
+
+def text_observer(stream: IO[Any], process: int | None = None, *, journal: bool = False) -> ILogObserver:
     """Write events to `stream` as text.
 
     journal
         the stream is read by systemd's journal (`is_journal`): each line starts with its priority, ``<3>``, which the
         journal takes off, instead of the time, which it keeps by itself
     """
+
+    number = "" if process is None else f"[{process}] "
 
     def line(event: LogEvent) -> str | None:
         message, failure = _parts(event)
@@ -52,7 +85,7 @@ def text_observer(stream: IO[Any], *, journal: bool = False) -> ILogObserver:
         level = _level(event)
         prefix = _PRIORITIES.get(level, "<6>") if journal else ""
         time = "" if journal else f"{_time(event, 'seconds') or '-'} "
-        lines = [f"{time}{level:<5} {one_line(_system(event))}  {one_line(message)}"]
+        lines = [f"{time}{level:<5} {number}{one_line(_system(event))}  {one_line(message)}"]
         if failure is not None:
             lines += [f"    {one_line(frame)}" for frame in _traceback(failure)]
         return "".join(f"{prefix}{text}\n" for text in lines)
@@ -60,11 +93,11 @@ def text_observer(stream: IO[Any], *, journal: bool = False) -> ILogObserver:
     return _observer(stream, line)
 
 
-def json_observer(stream: IO[Any]) -> ILogObserver:
+def json_observer(stream: IO[Any], process: int | None = None) -> ILogObserver:
     """Write events to `stream` as JSON: one object a line, in ASCII.
 
-    ``time`` (UTC, microseconds), ``level``, ``system``, ``message``, ``traceback`` (if any), and those named fields of
-    the event that JSON can say. A field that is named like one of these is left out.
+    ``time`` (UTC, microseconds), ``level``, ``system``, ``message``, ``process`` (one of several), ``traceback`` (if
+    any), and those named fields of the event that JSON can say. A field that is named like one of these is left out.
     """
 
     def line(event: LogEvent) -> str | None:
@@ -77,6 +110,8 @@ def json_observer(stream: IO[Any]) -> ILogObserver:
             "system": _bounded(_system(event)),
             "message": _bounded(message),
         }
+        if process is not None:
+            entry["process"] = process
         if failure is not None:
             entry["traceback"] = "\n".join(_bounded(frame) for frame in _traceback(failure))
         entry.update(_fields(event))

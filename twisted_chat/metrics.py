@@ -34,6 +34,12 @@ from twisted_chat.message_metrics import MessageMetrics
 Transport = Literal["websocket", "event_stream"]
 Source = Literal["websocket", "http", "api"]
 
+Samples = list[tuple[str, dict[str, str], float]]
+"""Name, labels, value."""
+
+Families = list[tuple[str, str, str, Samples]]
+"""Name, type and documentation of metrics, and their samples."""
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """What `Metrics.render` makes: the text format that every version of every scraper reads."""
 
@@ -164,6 +170,23 @@ class Metrics:
     def render(self) -> bytes:
         """All of it, as `CONTENT_TYPE`."""
         return generate_latest(_WithoutCreated(self.registry))
+
+    def families(self) -> Families:
+        """All of it, to be put together with that of other processes."""
+        return families(self.registry)
+
+
+def families(registry: CollectorRegistry) -> Families:
+    """What a registry has collected, as values that JSON can say."""
+    return [
+        (
+            family.name,
+            family.type,
+            family.documentation,
+            [(sample.name, dict(sample.labels), float(sample.value)) for sample in family.samples],
+        )
+        for family in _WithoutCreated(registry).collect()
+    ]
 
 
 class ReactorTick(Service):

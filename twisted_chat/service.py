@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IPushProducer
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
@@ -30,58 +24,82 @@ from twisted_chat.auth import ApiKeys, KeyFileError, OriginError, Origins, Token
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.control import Control
 from twisted_chat.hub import Hub
-from twisted_chat.logs import is_journal, json_observer, text_observer
+from twisted_chat.listening import Listening, StartError
+from twisted_chat.logs import observer, open_log
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
 from twisted_chat.options import Options
+from twisted_chat.processes.command import Command, reactor_name
+from twisted_chat.processes.process import Link, Process
+from twisted_chat.processes.supervisor import Supervisor
 from twisted_chat.relay.interface import Relay, RelayError
-from twisted_chat.relay.url import open_relays
+from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server import static_files
-from twisted_chat.server.admin import Readiness, admin_resource
+from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.api import Api
 from twisted_chat.server.connection import NODE, Connections
 from twisted_chat.server.draining import GRACE, drain
-from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
+from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
-from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError, default_directory
-from twisted_chat.server.tls.self_signed import development_names, make_self_signed
+from twisted_chat.server.tls.certificates import CertificateError
 from twisted_chat.server.websocket import RoomSocketFactory
+from twisted_chat.signals import end_failed, on_hangup, one_line, second_signal
 from twisted_chat.systemd import Notifier, Watchdog
 
 __all__ = ["ChatService", "Options", "StartError", "makeService"]
-
-
-class StartError(Exception):
-    """The server cannot start; one readable line."""
-
 
 MISTAKES: Final = (ConfigError, EndpointError, CertificateError, KeyFileError, OriginError, RelayError)
 """What a wrong configuration raises, each with one readable line."""
 
 
-def makeService(options: Options) -> ChatService:
+def makeService(options: Options) -> ChatService | Supervisor:
     """What `twistd chat` runs. Exits with one line if something is wrong with the configuration."""
     from twisted.internet import reactor
 
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
-    sys.excepthook = _one_line
+    sys.excepthook = one_line
     # What is there when clients come stays to the end: the garbage collector need not look at it each time.
     reactor.callWhenRunning(gc.freeze)
     try:
-        return ChatService(options.config, reactor, os.environ, reload=options.reload, twistd=options.parent)
+        return build(options, reactor, os.environ)
     except MISTAKES as error:
         raise SystemExit(f"twistd chat: {error}") from None
 
 
-def _one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if isinstance(error, StartError):
-        sys.stderr.write(f"twistd chat: {error}\n")
-    else:
-        sys.__excepthook__(kind, error, traceback)
+def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> ChatService | Supervisor:
+    """The server, in one process or in several. Raises one of `MISTAKES`."""
+    config: Config = options.config
+    twistd: Mapping[str, Any] = options.parent or {}
+    process = Process.from_environ(environ)
+    if process is not None or config.processes == 1:
+        return ChatService(config, reactor, environ, reload=options.reload, twistd=twistd, process=process)
+    _check_processes(config, twistd)
+    # What is wrong is found once and before anything starts, as in one process.
+    ChatService(config, reactor, dict(environ), twistd=twistd)
+    command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
+    return Supervisor(config, reactor, environ, command, twistd=twistd)
+
+
+def _check_processes(config: Config, twistd: Mapping[str, Any]) -> None:
+    if os.name != "posix":
+        raise ConfigError(
+            "--processes: this system cannot pass sockets on to processes; right would be one server for each core, "
+            "each with a port of its own, and a proxy in front"
+        )
+    if not are_shared(config.relay):
+        raise ConfigError(
+            f"--processes {config.processes}: several processes need a relay that they share, and this one is for one "
+            "process; right would be --relay redis://127.0.0.1, or --processes 1"
+        )
+    if twistd.get("chroot"):
+        raise ConfigError(
+            "--processes: with twistd --chroot no process can be started; right would be RootDirectory= of systemd, or "
+            "--processes 1"
+        )
 
 
 PATIENCE: Final = 15.0
@@ -95,6 +113,8 @@ class ChatService(Service):
         gives the configuration as it is now, for SIGHUP
     twistd
         the options of `twistd` itself: where its log goes
+    process
+        which one of several it is in; what is for the whole server is then left to the supervisor
     """
 
     _log = Logger()
@@ -107,15 +127,14 @@ class ChatService(Service):
         *,
         reload: Callable[[], Config] | None = None,
         twistd: Mapping[str, Any] | None = None,
+        process: Process | None = None,
     ) -> None:
         self.config: Final = config
         self._reactor: Final = reactor
         self._environ: Final = environ
         self._reload_config: Final = reload or (lambda: config)
         self._twistd: Final = twistd or {}
-        self._certificates: dict[str | None, CertificateDirectory] = {}
-        self._ports: list[IListeningPort] = []
-        self._admin_ports: list[IListeningPort] = []
+        self._process: Final = process
         self._waiting: IDelayedCall | None = None
         self._started_at = 0.0
 
@@ -131,7 +150,7 @@ class ChatService(Service):
         self.hub: Final = Hub(self.relay, reactor, self.metrics)
         self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time)
         self.control: Final = Control(self.hub, self.relay, self.connections, reactor, time.time, config.history)
-        self.nodes: Final = Nodes(self.relay, reactor, f"{socket.gethostname()}-{NODE[:8]}", self._about)
+        self.nodes: Final = Nodes(self.relay, reactor, _node_name(process), self._about)
         self.sockets: Final = RoomSocketFactory(self.connections)
         self.admission: Final = Admission(
             **_identity(config),
@@ -157,61 +176,27 @@ class ChatService(Service):
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
-        self._endpoints: Final = [self._endpoint("--port", text) for text in config.port]
-        self._admin_endpoint: Final = config.admin_port and self._endpoint("--admin-port", config.admin_port)
-        # Whoever speaks to systemd takes its variables away, so that no child does.
-        self._notifier: Final = Notifier(environ)
+        self._listening: Final = Listening(config, reactor, environ, inherited=_inherited(config, process))
         self._readiness: Final = Readiness(reactor, self.relay.ready, self.metrics.ready)
+        self._admin: Final = None if process is not None else self._listening.admin()
         admin = admin_resource(self.metrics, self._readiness, lambda: self.nodes.seen)
         self._admin_site: Final = ChatSite(admin, reactor=reactor)
         self._beat: Final = LoopingCall(self.connections.heartbeat.tick)
         self._beat.clock = reactor
+        # Whoever speaks to systemd takes its variables away, so that no child does.
+        notifier = Notifier(environ)
+        self._notifier: Final = notifier if process is None else Link(reactor)
         self._services: Final = [
-            *self._certificates.values(),
+            *self._listening.certificates,
             ReactorTick(reactor, self.metrics.ticked),
-            Watchdog(reactor, self._notifier, environ),
+            Watchdog(reactor, notifier, environ),
         ]
         self.metrics.watch(
             rooms=lambda: len(self.hub.rooms),
             members=self.hub.member_count,
             outbox=self.connections.backlog,
-            certificates=self._expiries,
+            certificates=self._listening.expiries,
         )
-
-    # Building
-
-    def _endpoint(self, option: str, description: str) -> ChatEndpoint:
-        try:
-            return parse_endpoint(self._reactor, description, self._certificate_directory)
-        except EndpointError as error:
-            raise EndpointError(f"{option}: {error}") from None
-
-    def _certificate_directory(self, named: str | None) -> CertificateDirectory:
-        if named not in self._certificates:
-            path = Path(named) if named is not None else self._default_certificates()
-            self._certificates[named] = CertificateDirectory(path, self._reactor)
-        return self._certificates[named]
-
-    def _default_certificates(self) -> Path:
-        config = self.config
-        if config.certificates is not None:
-            return config.certificates
-        if config.self_signed:
-            # As the relay does: systemd may name several.
-            state = self._environ.get("STATE_DIRECTORY", "").split(os.pathsep)[0]
-            directory = Path(state, "self-signed")
-            try:
-                make_self_signed(directory, development_names(socket.gethostname()), datetime.now(UTC))
-            except OSError as error:
-                raise CertificateError(f"--self-signed: cannot write to {directory}: {error.strerror}") from None
-            return directory
-        found = default_directory(self._environ, Path.cwd())
-        if found is None:
-            raise CertificateError(
-                "a tls: endpoint needs certificates, and neither ./certificates nor /etc/letsencrypt/live is there: "
-                "name their directory with --certificates, or add --self-signed for development"
-            )
-        return found
 
     def _about(self) -> dict[str, Any]:
         """What other nodes are told of this one."""
@@ -222,49 +207,23 @@ class ChatService(Service):
             "members": self.hub.member_count(),
         }
 
-    def _expiries(self) -> dict[str, float]:
-        return {name: at for each in self._certificates.values() for name, at in each.expiries().items()}
-
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        if not self._twistd.get("logger") and not self._twistd.get("syslog"):
-            parent.setComponent(ILogObserver, self._observer())
+        stream = open_log(self._twistd)
+        if stream is not None:
+            number = self._process.number if self._process is not None else None
+            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ, number))
         super().setServiceParent(parent)
-
-    def _observer(self) -> ILogObserver:
-        file = self._twistd.get("logfile")
-        stream: Any = sys.stdout
-        if file not in (None, "-") or not self._twistd.get("nodaemon", True):
-            from twisted.python.logfile import LogFile
-
-            try:
-                stream = LogFile.fromFullPath(file or "twistd.log")
-            except OSError as error:
-                raise SystemExit(f"twistd: --logfile: cannot write to {error.filename}: {error.strerror}") from None
-        if self.config.log_format == "json":
-            return json_observer(stream)
-        return text_observer(stream, journal=stream is sys.stdout and is_journal(stream, self._environ))
 
     # Starting
 
     def privilegedStartService(self) -> None:
         """Bind, while that is still allowed. Raises `StartError`."""
-        for endpoint in self._endpoints:
-            self._listen(endpoint, self.site, self._ports, "--port")
+        self._listening.bind(self.site)
         # A restart behind a socket of systemd's refuses nobody: who connects waits until the relay can answer.
-        for port in self._ports:
-            _pause(port)
-        if self._admin_endpoint:
-            self._listen(self._admin_endpoint, self._admin_site, self._admin_ports, "--admin-port")
-
-    def _listen(self, endpoint: ChatEndpoint, site: ChatSite, ports: list[IListeningPort], option: str) -> None:
-        failures: list[Failure] = []
-        endpoint.endpoint.listen(site).addCallbacks(ports.append, failures.append)
-        if failures:
-            error = failures[0].value
-            cause = error.socketError if isinstance(error, CannotListenError) else error
-            why = getattr(cause, "strerror", None) or cause  # the names of files in an OSError are not what was given
-            raise StartError(f"{option} {endpoint.description}: cannot listen there: {why}")
+        self._listening.pause()
+        if self._admin is not None:
+            self._admin.bind(self._admin_site)
 
     def startService(self) -> None:
         super().startService()
@@ -273,16 +232,14 @@ class ChatService(Service):
         self._beat.start(self.connections.heartbeat.seconds, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
         self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
-        if hasattr(signal, "SIGHUP"):
-            self._reactor.callWhenRunning(
-                signal.signal, signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
-            )
+        if isinstance(self._notifier, Link):
+            self._notifier.serve(self)
+        on_hangup(self._reactor, self.reload)
 
     def _accept(self) -> None:
         """Take the connections that wait."""
         self._stop_waiting()
-        for port in self._ports:
-            _resume(port)
+        self._listening.resume()
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None and self._waiting.active():
@@ -298,7 +255,8 @@ class ChatService(Service):
     def _started(self, _: None) -> None:
         self.nodes.start()
         self._accept()
-        self._say_where()
+        if self._process is None:
+            self._say_where()
         self._readiness.started()
         self._readiness.check()
         self._notifier.ready("serving " + ", ".join(self.config.port))
@@ -306,23 +264,14 @@ class ChatService(Service):
     def _failed(self, failure: Failure) -> None:
         if not self.running:
             return  # it was told to stop before it had started
-        self._log.critical("the relay cannot start: {error}", error=failure.getErrorMessage())
-        # twistd ends with 0 whatever made the reactor stop; this comes after it has tidied up.
-        atexit.register(_exit_failed)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        why = f"the relay cannot start: {failure.getErrorMessage()}"
+        if self._process is None:
+            self._log.critical("{why}", why=why)
+        self._notifier.failed(why)
+        end_failed(self._reactor)
 
     def _say_where(self) -> None:
-        for endpoint, port in zip(self._endpoints, self._ports, strict=True):
-            url = endpoint.url(port)
-            if url is None:
-                self._log.info("listening on {description}", description=endpoint.description)
-            else:
-                self._log.info("open {url} in a browser; a room is {url}chat/ROOM", url=url)
-        if self.config.token_key_file is None:
-            self._log.warn(
-                "the rooms are open: whoever reaches the port reads and writes all of them, under any name; "
-                "--token-key-file closes them"
-            )
+        self._listening.say_where()
         if not self.relay.durable:
             self._log.warn("history is kept in memory only and ends with this process; --relay sqlite: keeps it")
 
@@ -331,8 +280,7 @@ class ChatService(Service):
     def reload(self) -> None:
         """Read certificates, key files and origins again; keep those in use when something is wrong with the new."""
         self._notifier.reloading()
-        for directory in self._certificates.values():
-            directory.reload()
+        self._listening.reload()
         try:
             self.admission.replace(**_identity(self._reload_config()))
         except MISTAKES as error:
@@ -340,6 +288,19 @@ class ChatService(Service):
         else:
             self._log.info("certificates, keys and origins reloaded; other settings change with a restart")
         self._notifier.ready("serving " + ", ".join(self.config.port))
+
+    # Reporting
+
+    def report(self) -> Deferred[dict[str, Any]]:
+        """How this process is, for the supervisor."""
+        return self._readiness.check().addCallback(self._reported)
+
+    def _reported(self, obstacles: tuple[Obstacle, ...]) -> dict[str, Any]:
+        return {
+            "obstacles": [(obstacle.code, obstacle.message) for obstacle in obstacles],
+            "nodes": self.nodes.seen,
+            "metrics": self.metrics.families(),
+        }
 
     # Stopping
 
@@ -349,10 +310,10 @@ class ChatService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        with _second_signal(lambda: self._reactor.callFromThread(self._hurry)):
+        with second_signal(lambda: self._reactor.callFromThread(self.hurry)):
             await self._stop_in_order()
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
         """Told to stop once more: whoever did that does not want to wait for clients."""
         self._log.warn(
             "told to stop again: the {count} clients that are left are cut off", count=len(self.site.connections)
@@ -365,7 +326,7 @@ class ChatService(Service):
         self._notifier.stopping(self.config.drain + 2 * GRACE)
         self._readiness.draining()
         self._stop_waiting()
-        await _stop_listening(self._ports)
+        await self._listening.stop()
         finished = self.site.shutdown()
         await drain(self.connections, self._reactor, self.config.drain)
         cut = self._reactor.callLater(GRACE, self.site.abort)
@@ -377,49 +338,26 @@ class ChatService(Service):
         await self.relay.stop()
         if self._beat.running:
             self._beat.stop()
-        await _stop_listening(self._admin_ports)
+        if self._admin is not None:
+            await self._admin.stop()
         await self._admin_site.shutdown()
         for service in self._services:
             service.stopService()
 
 
-def _exit_failed() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+def _node_name(process: Process | None) -> str:
+    """One that says where the node is, and that no other has."""
+    number = f"-{process.number}" if process is not None else ""
+    return f"{socket.gethostname()}{number}-{NODE[:8]}"
 
 
-@contextmanager
-def _second_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Within, a signal to stop calls `act`. The reactor understands the first one, and fails on others."""
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is Ctrl-Break on Windows
-            number = getattr(signal, name, None)
-            if number is not None:
-                before[number] = signal.signal(number, lambda *_: act())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def _pause(port: IListeningPort) -> None:
-    """Leave connections with the system, which keeps some (``backlog``)."""
-    # Twisted's ports can do that; what a plugin listens with need not.
-    if IPushProducer.providedBy(port):
-        port.pauseProducing()
-
-
-def _resume(port: IListeningPort) -> None:
-    if IPushProducer.providedBy(port):
-        port.resumeProducing()
-
-
-async def _stop_listening(ports: list[IListeningPort]) -> None:
-    await gatherResults([maybeDeferred(port.stopListening) for port in ports])
-    ports.clear()
+def _inherited(config: Config, process: Process | None) -> Sequence[int] | None:
+    if process is not None and process.ports != config.port:
+        raise ConfigError(
+            f"port: the supervisor listens on {', '.join(process.ports)}, and the configuration says "
+            f"{', '.join(config.port)} now; right would be a restart of the whole server"
+        )
+    return process.descriptors if process is not None else None
 
 
 def _identity(config: Config) -> dict[str, Any]:

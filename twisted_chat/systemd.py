@@ -62,6 +62,10 @@ class Notifier:
         # systemd compares this with its own clock, CLOCK_MONOTONIC, which the reactor's is not.
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() // 1000}", _status("reloading"))
 
+    def failed(self, message: str) -> None:
+        """Ends, because it cannot start."""
+        self.status(message)
+
     def status(self, text: str) -> None:
         """One line for ``systemctl status``."""
         self._send(_status(text))
@@ -91,13 +95,21 @@ class Notifier:
 class Watchdog(Service):
     """Says "still alive" at a third of the time after which systemd kills a silent service (``WatchdogSec=``).
 
-    It speaks from the reactor, so a reactor that is stuck falls silent. Takes ``WATCHDOG_USEC`` and ``WATCHDOG_PID``
-    out of `environ`, and does nothing where they are missing or meant for another process.
+    It speaks from the reactor, so a reactor that is stuck falls silent; and only while `alive` says that what this
+    process is responsible for lives too. Takes ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` out of `environ`, and does
+    nothing where they are missing or meant for another process.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, notifier: Notifier, environ: MutableMapping[str, str]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        notifier: Notifier,
+        environ: MutableMapping[str, str],
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._alive = alive
         self._reactor = reactor
         self._notifier = notifier
         self._microseconds = environ.pop("WATCHDOG_USEC", "")
@@ -131,7 +143,8 @@ class Watchdog(Service):
 
     def _beat(self, interval: float) -> None:
         self._call = self._reactor.callLater(interval, self._beat, interval)
-        self._notifier.watchdog()
+        if self._alive():
+            self._notifier.watchdog()
 
 
 def _address(name: str) -> str | None:

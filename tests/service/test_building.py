@@ -17,7 +17,7 @@ from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver
 
-from twisted_chat import service as service_module
+from twisted_chat import listening as listening_module
 from twisted_chat.config import Config
 from twisted_chat.options import Options
 from twisted_chat.service import MISTAKES, ChatService, StartError, makeService
@@ -53,7 +53,7 @@ def test_a_mistake_is_found_before_anything_is_touched(reactor: Reactor, fields:
 
 def test_certificates_by_default(reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(service_module, "default_directory", lambda *_: None)
+    monkeypatch.setattr(listening_module, "default_directory", lambda *_: None)
     tls = replace(CONFIG, port=("tls:443", "tls:8443"))
     with pytest.raises(
         MISTAKES, match="name their directory with --certificates, or add --self-signed for development"
@@ -63,11 +63,11 @@ def test_certificates_by_default(reactor: Reactor, tmp_path: Path, monkeypatch: 
     ChatService(replace(tls, self_signed=True), reactor, {"STATE_DIRECTORY": state})
     made = tmp_path / "state" / "self-signed"
     assert [path.name for path in made.iterdir()] == ["self-signed.pem"]
-    monkeypatch.setattr(service_module, "default_directory", lambda *_: made)
-    assert len(ChatService(tls, reactor, {})._certificates) == 1
+    monkeypatch.setattr(listening_module, "default_directory", lambda *_: made)
+    assert len(ChatService(tls, reactor, {})._listening.certificates) == 1
     # One that is named is served by all endpoints, and watched once.
     service = ChatService(replace(tls, certificates=made), reactor, {})
-    assert len(service._certificates) == 1
+    assert len(service._listening.certificates) == 1
     (tmp_path / "file").touch()
     with pytest.raises(MISTAKES, match=r"^--self-signed: cannot write to .*/file/self-signed: Not a directory$"):
         ChatService(replace(tls, self_signed=True), reactor, {"STATE_DIRECTORY": str(tmp_path / "file")})

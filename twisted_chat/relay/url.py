@@ -46,6 +46,11 @@ def open_relays(
     return ShardedRelay(shards)
 
 
+def are_shared(urls: Sequence[str]) -> bool:
+    """Whether several processes can use the relay that `urls` name at the same time."""
+    return all(_scheme(url) in _REDIS for url in urls)
+
+
 def open_relay(
     url: str,
     *,

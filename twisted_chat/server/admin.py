@@ -15,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -26,7 +26,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.metrics import CONTENT_TYPE, Metrics
+from twisted_chat.metrics import CONTENT_TYPE
 from twisted_chat.server.json_response import answer, refuse
 
 PROBE_TIMEOUT: Final = 2.0
@@ -182,7 +182,21 @@ class _Page(Resource):
         _write(request, refuse(request, ChatError(Reason.INTERNAL, "this went wrong; the log says how")))
 
 
-def admin_resource(metrics: Metrics, readiness: Readiness, nodes: Callable[[], int | None] | None = None) -> Resource:
+class Rendered(Protocol):
+    """Metrics, of one process or of several."""
+
+    def render(self) -> bytes:
+        """In the text format of Prometheus."""
+
+
+class Checked(Protocol):
+    """Whether clients can be taken."""
+
+    def check(self) -> Deferred[tuple[Obstacle, ...]]:
+        """Everything that is in the way."""
+
+
+def admin_resource(metrics: Rendered, readiness: Checked, nodes: Callable[[], int | None] | None = None) -> Resource:
     """The root of a site for operators. Its children (``metrics``, ...) may be put into another tree as well.
 
     nodes

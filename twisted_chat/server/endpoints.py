@@ -24,12 +24,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from OpenSSL import SSL, crypto
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
@@ -53,6 +53,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from twisted_chat.server.descriptions import CLEAR, Argument, Description, EndpointError, for_twisted, is_number
+from twisted_chat.server.inherited import InheritingReactor, adopt
 from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
 
@@ -102,22 +103,43 @@ class TLSServerEndpoint:
         return self.endpoint.listen(tls)
 
 
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True, slots=True)
+class PassedOnEndpoint:
+    """A listening socket of systemd's, as which it is left when the server ends."""
+
+    reactor: object
+    descriptor: int
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return execute(adopt, self.reactor, self.descriptor, protocolFactory)
+
+
 def parse_endpoint(
-    reactor: IReactorTCP, description: str, certificates: Callable[[str | None], CertificateDirectory]
+    reactor: IReactorTCP,
+    description: str,
+    certificates: Callable[[str | None], CertificateDirectory],
+    inherited: int | None = None,
 ) -> ChatEndpoint:
     """The endpoint that `description` describes, with everything checked that can be before it listens.
 
     `certificates` is asked for a directory, None for the default one, where TLS needs it; what it raises passes
-    through. Raises `EndpointError` for all other mistakes.
+    through. `inherited` is the descriptor of a socket that listens there already. Raises `EndpointError` for all other
+    mistakes.
     """
-    return _Parser(reactor, Description(description), certificates).parse()
+    return _Parser(reactor, Description(description), certificates, inherited).parse()
 
 
 class _Parser:
     def __init__(
-        self, reactor: IReactorTCP, description: Description, certificates: Callable[[str | None], CertificateDirectory]
+        self,
+        reactor: IReactorTCP,
+        description: Description,
+        certificates: Callable[[str | None], CertificateDirectory],
+        inherited: int | None,
     ) -> None:
-        self._reactor = reactor
+        self._reactor = reactor if inherited is None else cast("IReactorTCP", InheritingReactor(reactor, inherited))
+        self._inherited = inherited
         self._description = description
         self._error = description.error
         self._certificates = certificates
@@ -169,7 +191,9 @@ class _Parser:
             raise self._error(f"the domain is INET, INET6 or UNIX, not {bound['domain']!r}", "systemd")
         if ("index" in bound) == ("name" in bound):
             raise self._error("either name= or index= says which socket it is", "systemd")
-        if "name" in bound:
+        if self._inherited is not None:
+            fileno = self._inherited
+        elif "name" in bound:
             fileno = self._named_descriptor(bound)
         elif is_number(bound["index"]):
             # Not by Twisted, which drops the descriptors where LISTEN_FDNAMES is missing, as it may be.
@@ -183,7 +207,7 @@ class _Parser:
         domain = family.name.removeprefix("AF_")
         if domain != bound["domain"]:
             raise self._error(f"the domain of that socket is {domain}", "systemd")
-        return AdoptedStreamServerEndpoint(self._reactor, fileno, family)
+        return PassedOnEndpoint(self._reactor, fileno)
 
     def _named_descriptor(self, bound: Mapping[str, str]) -> int:
         try:

@@ -1,0 +1,1 @@
+"""Several processes as one server: one that supervises, and those that serve."""

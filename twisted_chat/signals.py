@@ -1,0 +1,61 @@
+"""What signals of the system do, and how the process ends: as twistd has it, but for what is here."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from twisted_chat.listening import StartError
+
+
+def on_hangup(reactor: Any, act: Callable[[], None]) -> None:
+    """Call `act` on each SIGHUP."""
+    if hasattr(signal, "SIGHUP"):
+        reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(act))
+
+
+@contextmanager
+def second_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Within, a signal to stop calls `act`. The reactor understands the first one, and fails on others.
+
+    A signal that is ignored stays so.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is Ctrl-Break on Windows
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda *_: act())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def end_failed(reactor: Any) -> None:
+    """Stop in order, and then end with status 1."""
+    # twistd ends with 0 whatever made the reactor stop; this comes after it has tidied up.
+    atexit.register(_exit_failed)
+    reactor.callWhenRunning(reactor.stop)
+
+
+def _exit_failed() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """A `sys.excepthook` that says a `StartError` in one line."""
+    if isinstance(error, StartError):
+        sys.stderr.write(f"twistd chat: {error}\n")
+    else:
+        sys.__excepthook__(kind, error, traceback)
