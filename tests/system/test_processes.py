@@ -1,0 +1,251 @@
+"""Several processes as one server: `twistd chat --processes`, with a real Redis between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, unix_connect
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Server, ServiceManager
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
+
+StartServer = Callable[..., "Server"]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Eventually = Callable[..., Any]
+
+PATIENCE = 30.0
+MOST = 200
+"""Connections until each of two processes has some: the system spreads them by chance."""
+
+Key = tuple[tuple[str, str], ...]
+
+
+class Admin:
+    """The port for machines."""
+
+    def __init__(self, port: int) -> None:
+        self.option = ("--admin-port", f"tcp:{port}:interface=127.0.0.1")
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._client.get(path)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a series, 0 if there is none."""
+        for family in text_string_to_metric_families(self.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return 0.0
+
+    def sockets(self, process: int) -> float:
+        return self.metric("twisted_chat_connections", process=str(process), transport="websocket")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture
+def admin(port: int) -> Iterator[Admin]:
+    admin = Admin(port)
+    yield admin
+    admin.close()
+
+
+def pids(server: Server) -> dict[int, int]:
+    """Of the processes, by number: the latest."""
+    found = re.findall(r"process (\d+) is ready \(pid (\d+)\)", server.log)
+    return {int(number): int(pid) for number, pid in found}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def text(client: ClientConnection) -> str:
+    message: str = json.loads(client.recv(PATIENCE))["message"]
+    return message
+
+
+def to_both(server: Server, admin: Admin, clients: ExitStack) -> list[ClientConnection]:
+    """Sockets, at least one of each process."""
+    opened: list[ClientConnection] = []
+    while not (admin.sockets(1) and admin.sockets(2)):
+        assert len(opened) < MOST, "one process takes no connections"
+        opened.append(clients.enter_context(server.socket("lobby?history=5")))
+    return opened
+
+
+def test_they_are_one_server_and_one_that_dies_begins_again(
+    twistd: StartServer, redis: str, admin: Admin, eventually: Eventually
+) -> None:
+    server = twistd("--processes", "2", "--relay", redis, *admin.option)
+    assert admin.get("/readyz").json()["ready"]
+    assert admin.get("/healthz").text == "ok\n"
+    first = pids(server)
+    assert sorted(first) == [1, 2]
+
+    with ExitStack() as clients:
+        opened = to_both(server, admin, clients)
+        seen = server.post("one").json()
+        assert {text(client) for client in opened} == {"one"}, "both processes have it"
+        assert admin.metric("twisted_chat_publications_total", source="http") == 1
+        assert admin.metric("twisted_chat_connections_opened_total", transport="websocket") == len(opened)
+
+        # Its clients come back to whoever is there, and miss nothing.
+        of_each = admin.sockets(1), admin.sockets(2)
+        os.kill(first[1], signal.SIGKILL)
+        server.logged("process 1 was ended by SIGKILL; it is started again in 0.1 s")
+        for number in range(3):
+            assert server.post(f"meanwhile {number}").status_code == 201
+        back = 0
+        for client in opened:
+            try:
+                assert text(client) == "meanwhile 0"
+            except ConnectionClosed:
+                back += 1
+                again = clients.enter_context(server.socket(f"lobby?since={seen['id']}"))
+                assert [text(again) for _ in range(3)] == ["meanwhile 0", "meanwhile 1", "meanwhile 2"]
+        assert back == of_each[0]
+
+        eventually(lambda: pids(server)[1] != first[1], "another process in its place")
+        assert pids(server)[2] == first[2]
+        eventually(lambda: admin.get("/readyz").json()["ready"], "both processes to be ready")
+        assert admin.metric("twisted_chat_publications_total", source="http") == 4, "what was counted stays counted"
+        assert admin.metric("twisted_chat_process_ends_total") == 1
+        eventually(lambda: to_both(server, admin, clients) is not None)
+
+        # All leave at the same time, each is told so.
+        last = clients.enter_context(server.socket())
+        server.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            text(last)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        assert closed.value.rcvd.reason.startswith("going_away: the server restarts; retry=")
+        assert server.wait() == -signal.SIGTERM, "as in one process"
+    assert not any(map(is_alive, pids(server).values()))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+    assert "Traceback" not in server.log
+    assert len(re.findall("open http://", server.log)) == 1
+
+
+def test_without_their_supervisor_they_end_in_order(twistd: StartServer, redis: str, eventually: Eventually) -> None:
+    server = twistd("--processes", "2", "--relay", redis)
+    with server.socket() as client:
+        server.kill()
+        with pytest.raises(ConnectionClosed) as closed:
+            text(client)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    eventually(lambda: not any(map(is_alive, pids(server).values())), "processes that end")
+    server.logged("the process that started this one is gone; this one stops too")
+    server.start()
+    assert server.get("/chat/lobby").status_code == 200
+
+
+def test_a_service_manager_sees_one_service(
+    tmp_path: Path, redis: str, service_manager: ServiceManager, twistd: StartServer, eventually: Eventually
+) -> None:
+    path = service_manager.path.parent / "http.sock"
+    server = twistd(
+        *("--processes", "2", "--relay", redis, "--log-format", "json"),
+        endpoint=f"unix:{path}:mode=660",
+        environ={"NOTIFY_SOCKET": str(service_manager.path), "WATCHDOG_USEC": "300000"},
+    )
+    assert f"STATUS=serving unix:{path}:mode=660 with 2 processes" in service_manager.hears("READY=1")
+    service_manager.hears("WATCHDOG=1")
+    service_manager.hears("WATCHDOG=1")
+    with unix_connect(str(path), "ws://chat.example/chat/lobby") as client:
+        server.signal(signal.SIGHUP)
+        service_manager.hears("RELOADING=1")
+        service_manager.hears("READY=1")
+        entries = [json.loads(line) for line in server.log.splitlines()]
+        reloaded = {entry.get("process") for entry in entries if "origins reloaded" in entry["message"]}
+        assert reloaded == {1, 2}
+        # One that ends in order leaves the socket to the others.
+        first = pids(server)
+        os.kill(first[1], signal.SIGTERM)
+        eventually(lambda: pids(server)[1] != first[1], "another process in its place")
+        assert path.stat().st_mode & 0o777 == 0o660
+        with unix_connect(str(path), "ws://chat.example/chat/lobby") as other:
+            other.ping().wait(PATIENCE)
+        # Ctrl-C reaches everybody.
+        for pid in (*pids(server).values(), server.process.pid):
+            os.kill(pid, signal.SIGINT)
+        service_manager.hears("STOPPING=1")
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                text(client)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    assert server.wait() == -signal.SIGINT
+    assert not path.exists()
+    assert "told to stop again" not in server.log
+    assert "Traceback" not in server.log
+
+
+def complaint(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says why a server did not start."""
+    assert ended.returncode == 1
+    [line] = [line for line in (ended.stdout + ended.stderr).splitlines() if not re.match(r"\S+ info  ", line)]
+    return line
+
+
+@pytest.mark.parametrize(
+    "relay", [["--relay", "memory:"], [], ["--relay", "redis://127.0.0.1", "--relay", "redis://127.0.0.1"]]
+)
+def test_a_relay_that_will_not_do(run_twistd: Run, relay: list[str]) -> None:
+    line = complaint(
+        run_twistd("-n", "--pidfile=", "chat", "-p", "tcp:0:interface=127.0.0.1", "--processes", "2", *relay)
+    )
+    if len(relay) < 4:
+        assert line.startswith("twistd chat: --processes 2: several processes need a relay that they share")
+        assert "right would be --relay redis://127.0.0.1, or --processes 1" in line
+    else:
+        assert "is named twice" in line
+
+
+def test_a_port_that_is_taken(run_twistd: Run) -> None:
+    # By one who would let us in beside it.
+    with socket.socket() as taken:
+        if hasattr(socket, "SO_REUSEPORT"):
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        options = ("--processes", "2", "--relay", "redis+unix:///nowhere.sock")
+        line = complaint(run_twistd("-n", "--pidfile=", "chat", "-p", endpoint, *options))
+    assert f"twistd chat: --port {endpoint}: cannot listen there: " in line
+    assert "in use" in line
+
+
+def test_one_that_cannot_start_ends_all(run_twistd: Run, tmp_path: Path) -> None:
+    # What the supervisor read is not there any more when a process reads it: a pipe is read once.
+    key = tmp_path / "sitecustomize.py"
+    key.write_text("import os\nif 'CHAT_PROCESS' in os.environ: raise SystemExit('it cannot')\n", encoding="utf-8")
+    options = ("--processes", "2", "--relay", "redis+unix:///nowhere.sock")
+    endpoint = "tcp:0:interface=127.0.0.1"
+    ended = run_twistd("-n", "--pidfile=", "chat", "-p", endpoint, *options, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 1
+    assert "ended with status 1 before it was ready: the server ends" in ended.stdout
