@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from twisted_chat.config import SETTINGS, default
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
+from twisted_chat.processes.totals import SupervisorMetrics
 from twisted_chat.server.http import limits as http_limits
 from twisted_chat.server.http import upgrade as websocket_upgrade
 
@@ -150,6 +151,8 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
 def test_the_table_of_metrics_has_all_of_ours() -> None:
     registry: CollectorRegistry = Metrics().registry
     ours = {family.name for family in registry.collect() if family.name.startswith("twisted_chat_")}
+    supervisor = SupervisorMetrics().families()
+    ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
     ours |= {f"twisted_chat_{name}" for name in ("rooms", "members", "outbox_bytes")}
     table = marked(ROOT / "docs" / "deployment.rst", "table of metrics")
