@@ -55,9 +55,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize(
-    "name", [SERVICE.name, SOCKET.name, "twisted-chat@1.service", "twisted-chat@1.socket"]
-)
+@pytest.mark.parametrize("name", [SERVICE.name, SOCKET.name, "twisted-chat@1.service", "twisted-chat@1.socket"])
 def test_systemd_takes_the_units(installed: Path, name: str) -> None:
     result = analyze("verify", "--man=no", installed / name)
     # It may complain about units of the system that it runs on; those are not ours to judge.

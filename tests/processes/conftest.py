@@ -1,0 +1,120 @@
+"""Processes in memory: a reactor that writes down whom it would start, and speaks for them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated, ReactorNotRunning
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+
+from twisted_chat.processes.process import FROM_SUPERVISOR, TO_SUPERVISOR
+
+
+class Spawned:
+    """A process that somebody thinks to have started."""
+
+    def __init__(
+        self, protocol: Any, arguments: Sequence[str], environment: Mapping[str, str], descriptors: Mapping[int, Any]
+    ) -> None:
+        self.protocol = protocol
+        self.arguments = arguments
+        self.environment = environment
+        self.descriptors = descriptors
+        self.pid = 4711
+        self.orders: list[dict[str, Any]] = []
+        self.signals: list[signal.Signals] = []
+        self.gone = False
+        protocol.makeConnection(self)
+
+    # What its supervisor does
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor == FROM_SUPERVISOR
+        self.orders += [json.loads(line) for line in data.splitlines()]
+
+    def signalProcess(self, number: int) -> None:
+        if self.gone:
+            raise ProcessExitedAlready
+        self.signals.append(signal.Signals(number))
+
+    # What it does
+
+    def say(self, what: str, **more: Any) -> None:
+        self.hear({"say": what, **more})
+
+    def answer(self, **more: Any) -> None:
+        """To the last order."""
+        self.hear({"order": self.orders[-1]["order"], **more})
+
+    def hear(self, message: object) -> None:
+        self.protocol.childDataReceived(TO_SUPERVISOR, json.dumps(message).encode() + b"\n")
+
+    def begin(self) -> None:
+        self.say("started")
+        self.say("ready")
+
+    def told(self) -> list[str]:
+        """All orders but pings."""
+        return [order["do"] for order in self.orders if order["do"] != "ping"]
+
+    def end(self, status: int = 0, number: int | None = None) -> None:
+        self.gone = True
+        error = ProcessTerminated(status or None, number) if status or number else ProcessDone(0)
+        self.protocol.processEnded(Failure(error))
+
+
+class Reactor(MemoryReactorClock):
+    """Starts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spawned: list[Spawned] = []
+        self.refuses: OSError | None = None
+        self.events: list[str] = []
+
+    def spawnProcess(
+        self, processProtocol: Any, executable: object, args: Sequence[str], env: Any, *, childFDs: Any
+    ) -> Spawned:
+        if self.refuses is not None:
+            raise self.refuses
+        assert executable == args[0]
+        self.spawned.append(Spawned(processProtocol, args, env, childFDs))
+        return self.spawned[-1]
+
+    def callFromThread(self, callable: Callable[..., object], *args: object) -> None:  # noqa: A002 - Twisted's name
+        callable(*args)
+
+    def run(self) -> None:
+        """Begin to; Twisted's own stops as well."""
+        self.running = self.hasRun = True
+        for call, arguments, named in self.whenRunningHooks:
+            call(*arguments, **named)
+
+    def stop(self) -> None:
+        if self.hasStopped:
+            raise ReactorNotRunning
+        self.events.append("stop")
+        super().stop()
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def log() -> Any:
+    with capturedLogs() as events:
+        yield events
+
+
+@pytest.fixture
+def said(log: Sequence[LogEvent]) -> Callable[[], list[str]]:
+    """What the log says until now."""
+    return lambda: [formatEvent(event) for event in log]
