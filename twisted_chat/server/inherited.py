@@ -92,4 +92,5 @@ class InheritingReactor(ReactorLike):
         return adopt(self._reactor, self.descriptor, factory)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory) -> IListeningPort:
-        return adopt(self._reactor, self.descriptor, factory)
+        # As any reactor it makes a copy, and leaves that one to the caller.
+        return adopt(self._reactor, socket.dup(self.descriptor), factory)
