@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,14 +57,6 @@ def linked(reactor: Reactor) -> Linked:
     return Linked(reactor)
 
 
-@pytest.fixture
-def interrupt() -> Iterator[None]:
-    """Puts back what Ctrl-C does."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_it_says_what_happens_to_it(linked: Linked) -> None:
     linked.link.ready("serving")
     linked.link.reloading()
@@ -111,9 +102,3 @@ def test_an_order_that_fails_is_answered(linked: Linked, logged_failures: Logged
     linked.order(1, "report")
     assert linked.said() == [{"order": 1}]
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
-
-
-@pytest.mark.usefixtures("interrupt")
-def test_ctrl_c_is_left_to_the_supervisor(linked: Linked, reactor: Reactor) -> None:
-    reactor.run()
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 import pytest
@@ -20,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, unix_connect
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Server, ServiceManager
+    from tests.system.conftest import Authority, Server, ServiceManager
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
 
@@ -86,6 +88,12 @@ def text(client: ClientConnection) -> str:
     return message
 
 
+def drain(client: ClientConnection) -> NoReturn:
+    """Takes what comes until the end."""
+    while True:
+        client.recv(PATIENCE)
+
+
 def to_both(server: Server, admin: Admin, clients: ExitStack) -> list[ClientConnection]:
     """Sockets, at least one of each process."""
     opened: list[ClientConnection] = []
@@ -96,10 +104,16 @@ def to_both(server: Server, admin: Admin, clients: ExitStack) -> list[ClientConn
 
 
 def test_they_are_one_server_and_one_that_dies_begins_again(
-    twistd: StartServer, redis: str, admin: Admin, eventually: Eventually
+    tmp_path: Path, twistd: StartServer, redis: str, admin: Admin, eventually: Eventually
 ) -> None:
-    server = twistd("--processes", "2", "--relay", redis, *admin.option)
+    (tmp_path / "api-keys").write_text("an-api-key-of-these-processes")
+    (tmp_path / "api-keys").chmod(0o600)
+    server = twistd("--processes", "2", "--relay", redis, *admin.option, "--api-key-file", "api-keys")
     assert admin.get("/readyz").json()["ready"]
+    eventually(lambda: admin.get("/readyz").json()["nodes"] == 2, "two nodes")
+    nodes = server.get("/api/nodes", **{"x-api-key": "an-api-key-of-these-processes"}).json()["nodes"]
+    names = [re.sub(r"-\w{8}$", "", node["name"]) for node in nodes]
+    assert names == [f"{socket.gethostname()}-1", f"{socket.gethostname()}-2"]
     assert admin.get("/healthz").text == "ok\n"
     first = pids(server)
     assert sorted(first) == [1, 2]
@@ -158,8 +172,8 @@ def test_without_their_supervisor_they_end_in_order(twistd: StartServer, redis: 
             text(client)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
-    eventually(lambda: not any(map(is_alive, pids(server).values())), "processes that end")
-    server.logged("the process that started this one is gone; this one stops too")
+    eventually(lambda: server.log.count("Server Shut Down.") == 2, "processes that end")
+    assert server.log.count("the process that started this one is gone; this one stops too") == 2
     server.start()
     assert server.get("/chat/lobby").status_code == 200
 
@@ -195,14 +209,40 @@ def test_a_service_manager_sees_one_service(
             os.kill(pid, signal.SIGINT)
         service_manager.hears("STOPPING=1")
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                text(client)
+            drain(client)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
     assert server.wait() == -signal.SIGINT
     assert not path.exists()
     assert "told to stop again" not in server.log
     assert "Traceback" not in server.log
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
+def test_on_a_socket_of_systemd(
+    tmp_path: Path, redis: str, authority: Authority, service_manager: ServiceManager, port: int, eventually: Eventually
+) -> None:
+    authority.issue(tmp_path / "certificates", "127.0.0.1")
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=https"]
+    command += [f"--setenv=NOTIFY_SOCKET={service_manager.path}", str(Path(sys.executable).with_name("twistd"))]
+    command += ["-n", "--pidfile=", "chat", "-p", "tls:systemd:domain=INET:name=https", "--drain", "1"]
+    command += ["--processes", "2", "--relay", redis]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        eventually(lambda: b"Listening on" in (tmp_path / "log").read_bytes())
+        # The first connection starts it, and is served.
+        answer = httpx.get(f"https://127.0.0.1:{port}/chat/", verify=False, trust_env=False, timeout=PATIENCE)
+        assert answer.json()["messages"] == []
+        assert "STATUS=serving tls:systemd:domain=INET:name=https with 2 processes" in service_manager.hears("READY=1")
+        process.send_signal(signal.SIGTERM)
+        service_manager.hears("STOPPING=1")
+        assert process.wait(PATIENCE) == -signal.SIGTERM
+    finally:
+        process.kill()
+    log_text = (tmp_path / "log").read_text()
+    assert "Traceback" not in log_text
+    assert log_text.count("Server Shut Down.") == 3
 
 
 def complaint(ended: subprocess.CompletedProcess[str]) -> str:
@@ -241,11 +281,30 @@ def test_a_port_that_is_taken(run_twistd: Run) -> None:
 
 
 def test_one_that_cannot_start_ends_all(run_twistd: Run, tmp_path: Path) -> None:
-    # What the supervisor read is not there any more when a process reads it: a pipe is read once.
-    key = tmp_path / "sitecustomize.py"
-    key.write_text("import os\nif 'CHAT_PROCESS' in os.environ: raise SystemExit('it cannot')\n", encoding="utf-8")
+    # In the supervisor all is well.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif 'CHAT_PROCESS' in os.environ: raise SystemExit('no, not here')\n", encoding="utf-8"
+    )
     options = ("--processes", "2", "--relay", "redis+unix:///nowhere.sock")
     endpoint = "tcp:0:interface=127.0.0.1"
     ended = run_twistd("-n", "--pidfile=", "chat", "-p", endpoint, *options, PYTHONPATH=str(tmp_path))
     assert ended.returncode == 1
+    assert "no, not here" in ended.stderr
     assert "ended with status 1 before it was ready: the server ends" in ended.stdout
+
+
+def test_a_log_file_has_the_lines_of_all(tmp_path: Path, redis: str, run_twistd: Run, eventually: Eventually) -> None:
+    # As a daemon, with a file that is rotated.
+    options = ("--processes", "2", "--relay", redis, "-p", "tcp:0:interface=127.0.0.1", "--drain", "1")
+    assert run_twistd("--pidfile=twistd.pid", "--logfile=chat.log", "chat", *options).returncode == 0
+    pid = int((tmp_path / "twistd.pid").read_text())
+    try:
+        eventually(lambda: "in a browser" in (tmp_path / "chat.log").read_text(), "a server that serves")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    # The pidfile is the last thing that goes.
+    eventually(lambda: not (tmp_path / "twistd.pid").exists(), "the end of the server")
+    lines = (tmp_path / "chat.log").read_text().splitlines()
+    for number in (1, 2):
+        assert any(f"[{number}] " in line and "Server Shut Down" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,8 +85,6 @@ class Link(TwistedProtocol):
 
     def serve(self, served: Served) -> None:
         """Begin to take orders."""
-        # Ctrl-C reaches all processes of a terminal: what it means comes from the supervisor.
-        self._reactor.callWhenRunning(signal.signal, signal.SIGINT, signal.SIG_IGN)
         self._orders = {
             "ping": lambda: None,
             "report": served.report,

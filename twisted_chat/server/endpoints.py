@@ -29,7 +29,7 @@ from typing import Final, cast
 from OpenSSL import SSL, crypto
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
@@ -53,7 +53,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from twisted_chat.server.descriptions import CLEAR, Argument, Description, EndpointError, for_twisted, is_number
-from twisted_chat.server.inherited import InheritingReactor, adopt
+from twisted_chat.server.inherited import InheritingReactor, PassedOnEndpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
 
@@ -101,18 +101,6 @@ class TLSServerEndpoint:
         tls = TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self.clock)
         tls.protocol = TLSMemoryBIOProtocol
         return self.endpoint.listen(tls)
-
-
-@implementer(IStreamServerEndpoint)
-@dataclass(frozen=True, slots=True)
-class PassedOnEndpoint:
-    """A listening socket of systemd's, as which it is left when the server ends."""
-
-    reactor: object
-    descriptor: int
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        return execute(adopt, self.reactor, self.descriptor, protocolFactory)
 
 
 def parse_endpoint(

@@ -6,11 +6,13 @@ Their file, mode and backlog are not ours to change, and what waits in them may 
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import Any, Final
 
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import directlyProvides, providedBy
+from zope.interface import directlyProvides, implementer, providedBy
 
 try:
     from twisted.internet import tcp, unix
@@ -58,6 +60,18 @@ if unix is not None:
 
         def connectionLost(self, reason: Any) -> None:
             tcp.Port.connectionLost(self, reason)
+
+
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True, slots=True)
+class PassedOnEndpoint:
+    """A listening socket of systemd's, as which it is left when the server ends."""
+
+    reactor: object
+    descriptor: int
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return execute(adopt, self.reactor, self.descriptor, protocolFactory)
 
 
 class ReactorLike:
