@@ -118,7 +118,7 @@ def test_at_the_end_there_are_still_metrics(watched: Watched) -> None:
     watched.begin()
     watched.overview.draining()
     metrics = Metrics()
-    metrics.delivered(3)
+    metrics.delivered(3, None)
     answers = watched.check()
     watched.processes[0].answer(**report(metrics=metrics))
     watched.processes[1].answer(**report(metrics=metrics))

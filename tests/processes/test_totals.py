@@ -64,7 +64,7 @@ def test_what_was_counted_stays_counted() -> None:
     first.refused("only the first knows")
     for metrics in (first, second):
         metrics.connected("websocket")
-        metrics.delivered(5)
+        metrics.delivered(5, None)
     totals = Totals()
     totals.report(1, families(first))
     totals.ended(1)
