@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -289,6 +290,20 @@ def test_the_example_file_has_every_setting_with_its_default() -> None:
     lines = [line[1:] for line in example.read_text(encoding="utf-8").splitlines() if line[:1] == "#" != line[1:2]]
     table = tomllib.loads("\n".join(line for line in lines if not line.startswith(" ")))
     assert table.keys() == BY_NAME.keys()
+
+
+def test_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert value("processes", "3") == 3
+    assert complaint({"processes": ["many"]}).endswith("'many' will not do; give a whole number from 1 to 256, or auto")
+    assert complaint({"processes": ["0"]}).startswith("--processes: '0' will not do")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 5, 7}, raising=False)
+    assert value("processes", "auto") == 3
+    # Other systems do not tell how many of them may be used.
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert value("processes", "auto") == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert value("processes", "auto") == 1
 
 
 def test_what_was_meant() -> None:

@@ -90,6 +90,15 @@ def test_text_is_a_line_for_each_event(text: Written) -> None:
     )
 
 
+def test_one_of_several_processes_says_which() -> None:
+    text = Written(lambda stream: text_observer(stream, 2))
+    text.source.info("served")
+    assert text.text == "2025-11-22T07:20:00Z info  [2] twisted_chat.hub  served\n"
+    lines = Written(lambda stream: json_observer(stream, 2))
+    lines.source.info("served", process="the event's own")
+    assert lines.entries[0]["process"] == 2
+
+
 def test_a_client_cannot_forge_a_line(text: Written) -> None:
     forged = "ann\n2025-11-22T07:20:00Z info  twisted_chat.auth  root logged in\r\x1b[2K\u2028\x85\u202e\x00"
     text.source.info("{handle} joined", handle=forged)

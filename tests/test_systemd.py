@@ -143,6 +143,21 @@ def watchdog(clock: Clock, environ: dict[str, str]) -> Watchdog:
     return Watchdog(clock, Notifier(environ), environ)
 
 
+def test_the_watchdog_is_silent_while_something_is_wrong(systemd: Systemd, address: str) -> None:
+    clock, alive = Clock(), [True]
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
+    service = Watchdog(clock, Notifier(environ), environ, lambda: alive[0])
+    service.startService()
+    assert systemd.received() == [["WATCHDOG=1"]]
+    alive[0] = False
+    clock.pump([10.0, 10.0])
+    assert systemd.received() == []
+    alive[0] = True
+    clock.advance(10.0)
+    assert systemd.received() == [["WATCHDOG=1"]]
+    service.stopService()
+
+
 def test_the_watchdog_beats_three_times_in_its_time(systemd: Systemd, address: str) -> None:
     clock = Clock()
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}

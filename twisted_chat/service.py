@@ -185,7 +185,8 @@ class ChatService(Service):
         self._beat.clock = reactor
         # Whoever speaks to systemd takes its variables away, so that no child does.
         notifier = Notifier(environ)
-        self._notifier: Final = notifier if process is None else Link(reactor)
+        self._link: Final = Link(reactor) if process is not None else None
+        self._notifier: Final = self._link or notifier
         self._services: Final = [
             *self._listening.certificates,
             ReactorTick(reactor, self.metrics.ticked),
@@ -232,8 +233,8 @@ class ChatService(Service):
         self._beat.start(self.connections.heartbeat.seconds, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
         self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
-        if isinstance(self._notifier, Link):
-            self._notifier.serve(self)
+        if self._link is not None:
+            self._link.serve(self)
         on_hangup(self._reactor, self.reload)
 
     def _accept(self) -> None:

@@ -60,6 +60,7 @@ def linked(reactor: Reactor) -> Linked:
 def test_it_says_what_happens_to_it(linked: Linked) -> None:
     linked.link.ready("serving")
     linked.link.reloading()
+    linked.link.ready("serving")  # as before, which is nothing new
     linked.link.stopping(3.0)
     linked.link.failed("the relay cannot start: no")
     assert linked.said() == [

@@ -304,6 +304,14 @@ def test_a_second_signal_is_passed_on(managed: Managed) -> None:
     assert (one.told(), two.told()) == (["stop", "hurry"], ["stop", "hurry"])
 
 
+def test_a_reload_before_all_are_ready(managed: Managed) -> None:
+    one, two = managed.start()
+    one.begin()
+    managed.service.reload()
+    one.answer()
+    assert (one.told(), two.told(), managed.heard()) == (["reload"], [], [])
+
+
 def test_a_reload(managed: Managed) -> None:
     one, two = managed.start()
     for process in (one, two):

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from twisted_chat import service as service_module
 from twisted_chat.config import Config
+from twisted_chat.processes.process import Process
 from twisted_chat.relay.interface import HistoryLimits, RelayEvents
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.service import ChatService
@@ -123,12 +124,15 @@ class Built:
         environ: Mapping[str, str] | None = None,
         reload: Callable[[], Config] | None = None,
         twistd: Mapping[str, Any] | None = None,
+        process: Process | None = None,
     ) -> None:
         self.reactor = Reactor()
         self.relay = Relay(self.reactor)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(service_module, "open_relays", lambda *_, **__: self.relay)
-            self.service = ChatService(config, self.reactor, dict(environ or {}), reload=reload, twistd=twistd)
+            self.service = ChatService(
+                config, self.reactor, dict(environ or {}), reload=reload, twistd=twistd, process=process
+            )
 
     def bind(self) -> None:
         self.service.privilegedStartService()

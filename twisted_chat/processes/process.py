@@ -82,6 +82,7 @@ class Link(TwistedProtocol):
         self._lines: Final = Lines()
         self._orders: dict[str, Callable[[], Any]] = {}
         self._stopping = False
+        self._reloading = False
 
     def serve(self, served: Served) -> None:
         """Begin to take orders."""
@@ -103,8 +104,10 @@ class Link(TwistedProtocol):
     # Said to it
 
     def ready(self, status: str) -> None:
-        """Clients are served."""
-        self._say("ready")
+        """Clients are served; or it is done reloading, which the answer to that order says."""
+        if not self._reloading:
+            self._say("ready")
+        self._reloading = False
 
     def stopping(self, within: float = 0.0) -> None:
         """The ports are about to be closed."""
@@ -113,6 +116,7 @@ class Link(TwistedProtocol):
 
     def reloading(self) -> None:
         """It gave that order."""
+        self._reloading = True
 
     def failed(self, message: str) -> None:
         """The server cannot start."""

@@ -213,10 +213,11 @@ class Supervisor(Service):
 
     def reload(self) -> None:
         """All processes read certificates, key files and origins again."""
-        self._notifier.reloading()
+        if self._was_ready:
+            self._notifier.reloading()
         told = [child.order("reload", RELOAD) for child in self._alive_children() if child.started]
         done = DeferredList(told, consumeErrors=True)  # each says in the log how it went
-        done.addCallback(lambda _: self._notifier.ready(self._status))
+        done.addCallback(lambda _: self._notifier.ready(self._status) if self._was_ready else None)
 
     # Stopping
 
