@@ -80,7 +80,7 @@ def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> 
     _check_processes(config, twistd)
     # What is wrong is found once and before anything starts, as in one process.
     ChatService(config, reactor, dict(environ), twistd=twistd)
-    command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
+    command = Command(options.given, config.relay, options.config_file, twistd, reactor_name(reactor))
     return Supervisor(config, reactor, environ, command, twistd=twistd)
 
 

@@ -79,7 +79,14 @@ class Reactor(MemoryReactorClock):
         self.events: list[str] = []
 
     def spawnProcess(
-        self, processProtocol: Any, executable: object, args: Sequence[str], env: Any, *, childFDs: Any
+        self,
+        processProtocol: Any,
+        executable: object,
+        args: Sequence[str],
+        env: Any,
+        path: object = None,
+        *,
+        childFDs: Any,
     ) -> Spawned:
         if self.refuses is not None:
             raise self.refuses

@@ -67,7 +67,7 @@ class Managed:
         self._manager.bind(str(path))
         self._manager.setblocking(False)
         environ = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "9000000", "HOME": "/"}
-        command = Command({}, None, {})
+        command = Command({}, CONFIG.relay, None, {})
         self.service = Supervisor(CONFIG, reactor, environ, command, binder=self.binder, **options)
 
     def start(self) -> list[Spawned]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +13,7 @@ from twisted.application.reactors import getReactorTypes
 from twisted_chat.config import BY_NAME
 from twisted_chat.processes.process import VARIABLE, Process
 
-OF_THE_SUPERVISOR: Final = frozenset({"processes", "admin-port"})
-SECRET: Final = frozenset({"relay"})
-"""May hold a password, and everybody may see the arguments of a process. The environment only its user sees."""
-
+_NOT_PASSED_ON: Final = frozenset({"processes", "admin-port", "relay"})
 _OF_SYSLOG: Final = ("prefix", "facility")
 _NOT_INHERITED: Final = ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
@@ -27,18 +24,24 @@ class Command:
 
     given
         options of ``twistd chat``: setting name to texts
+    relay
+        that of the configuration, wherever it was said
     config_file
         that of ``--config``
     twistd
         options of `twistd` itself
     reactor
         how `twistd --reactor` calls the one that runs
+    directory
+        what paths are relative to: where options were read, and not where `twistd --rundir` goes then
     """
 
     given: Mapping[str, Sequence[str]]
+    relay: Sequence[str]
     config_file: Path | None
     twistd: Mapping[str, Any]
     reactor: str | None = None
+    directory: Path = field(default_factory=Path.cwd)
 
     def arguments(self) -> list[str]:
         """What is executed."""
@@ -66,11 +69,17 @@ class Command:
     def environment(self, environ: Mapping[str, str], process: Process) -> dict[str, str]:
         """With what."""
         kept = {name: value for name, value in environ.items() if not name.startswith(_NOT_INHERITED)}
-        secret = {BY_NAME[name].variable: " ".join(self.given[name]) for name in SECRET if name in self.given}
-        return kept | secret | {VARIABLE: process.variable()}
+        # It may hold a password, and everybody sees the arguments of a process; its environment only its user. And all
+        # processes have the same, whatever a file says when one begins again.
+        relay = " ".join(url.replace(" ", "%20") for url in self.relay)
+        return kept | {BY_NAME["relay"].variable: relay, VARIABLE: process.variable()}
+
+    def change(self) -> str | None:
+        """The directory to change to, if it is another one."""
+        return None if self.directory == Path.cwd() else str(self.directory)
 
     def _passed_on(self) -> list[tuple[str, Sequence[str]]]:
-        return [(name, texts) for name, texts in self.given.items() if name not in OF_THE_SUPERVISOR | SECRET]
+        return [(name, texts) for name, texts in self.given.items() if name not in _NOT_PASSED_ON]
 
 
 def reactor_name(reactor: object) -> str | None:

@@ -119,10 +119,13 @@ class Supervisor(Service):
         if self._ending:
             return
         child = Child(number, self._reactor, self, self._write)
-        arguments = self._command.arguments()
-        environment = self._command.environment(self._environ, Process(number, self.config.port))
+        command = self._command
+        arguments = command.arguments()
+        environment = command.environment(self._environ, Process(number, self.config.port))
         try:
-            self._reactor.spawnProcess(child, arguments[0], arguments, environment, childFDs=self._descriptors(number))
+            self._reactor.spawnProcess(
+                child, arguments[0], arguments, environment, command.change(), childFDs=self._descriptors(number)
+            )
         except OSError as error:  # no memory, or too many processes
             self._start_again(number, f"cannot be started: {error}", 0.0)
         else:
