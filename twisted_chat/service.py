@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -75,12 +75,14 @@ def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> 
     config: Config = options.config
     twistd: Mapping[str, Any] = options.parent or {}
     process = Process.from_environ(environ)
+    if process is not None:
+        config = process.configured(config)
     if process is not None or config.processes == 1:
         return ChatService(config, reactor, environ, reload=options.reload, twistd=twistd, process=process)
     _check_processes(config, twistd)
     # What is wrong is found once and before anything starts, as in one process.
     ChatService(config, reactor, dict(environ), twistd=twistd)
-    command = Command(options.given, config.relay, options.config_file, twistd, reactor_name(reactor))
+    command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
     return Supervisor(config, reactor, environ, command, twistd=twistd)
 
 
@@ -176,7 +178,8 @@ class ChatService(Service):
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
-        self._listening: Final = Listening(config, reactor, environ, inherited=_inherited(config, process))
+        descriptors = process.descriptors if process is not None else None
+        self._listening: Final = Listening(config, reactor, environ, inherited=descriptors)
         self._readiness: Final = Readiness(reactor, self.relay.ready, self.metrics.ready)
         self._admin: Final = None if process is not None else self._listening.admin()
         admin = admin_resource(self.metrics, self._readiness, lambda: self.nodes.seen)
@@ -350,15 +353,6 @@ def _node_name(process: Process | None) -> str:
     """One that says where the node is, and that no other has."""
     number = f"-{process.number}" if process is not None else ""
     return f"{socket.gethostname()}{number}-{NODE[:8]}"
-
-
-def _inherited(config: Config, process: Process | None) -> Sequence[int] | None:
-    if process is not None and process.ports != config.port:
-        raise ConfigError(
-            f"port: the supervisor listens on {', '.join(process.ports)}, and the configuration says "
-            f"{', '.join(config.port)} now; right would be a restart of the whole server"
-        )
-    return process.descriptors if process is not None else None
 
 
 def _identity(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet import pollreactor, selectreactor
 from twisted.internet.testing import MemoryReactor
 
-from twisted_chat.config import load
+from twisted_chat.config import Config
 from twisted_chat.options import Options
 from twisted_chat.processes.command import Command, reactor_name
 from twisted_chat.processes.process import VARIABLE, Process
@@ -19,7 +19,7 @@ from twisted_chat.processes.process import VARIABLE, Process
 def command(*arguments: str, twistd: Any = None) -> Command:
     options = Options()
     options.parseOptions(list(arguments))
-    return Command(options.given, options.config.relay, options.config_file, twistd or {})
+    return Command(options.given, options.config_file, twistd or {})
 
 
 def parsed(command: Command) -> Options:
@@ -38,10 +38,9 @@ def test_the_options_are_the_same(tmp_path: Path) -> None:
     read = parsed(made)
     assert read.config_file == file
     assert read.given == {
-        "port": ["tcp:1:interface=127.0.0.1", "unix:/a b"],
         "self-signed": ["yes"],
         "drain": ["3"],
-    }, "and what is for the supervisor is not there"
+    }, "without what is for the supervisor, and what Process says"
     assert made.arguments()[0] == sys.executable
 
 
@@ -49,20 +48,16 @@ def test_secrets_are_not_among_the_arguments() -> None:
     urls = ("redis://:secret@127.0.0.1", "redis://:secret@127.0.0.2")
     made = command("--relay", urls[0], "--relay", urls[1])
     assert not any("secret" in argument for argument in made.arguments())
-    environment = made.environment({}, Process(1, ()))
-    assert environment["TWISTED_CHAT_RELAY"].split() == list(urls)
+    process = Process.from_environ(made.environment({}, Process(1, ("tcp:1",), urls)))
+    assert process is not None
+    assert process.relay == urls
 
 
-def test_the_relay_is_the_same_whatever_a_file_says_later(tmp_path: Path) -> None:
-    file = tmp_path / "chat.toml"
-    file.write_text('relay = ["redis+unix:///a b", "redis://127.0.0.1"]')
-    made = command("--config", str(file))
-    file.write_text('relay = "redis://127.0.0.2"')
-    environment = made.environment({}, Process(1, ()))
-    assert load({}, {"TWISTED_CHAT_RELAY": environment["TWISTED_CHAT_RELAY"]}, file).relay == (
-        "redis+unix:///a%20b",
-        "redis://127.0.0.1",
-    )
+def test_port_and_relay_are_the_same_whatever_is_said_later() -> None:
+    process = Process(2, ("tcp:1", "unix:/a b"), ("redis+unix:///a b",))
+    later = Config(port=("tcp:2",), relay=("sqlite:",), drain=3.0)
+    assert process.configured(later) == Config(port=process.port, relay=process.relay, drain=3.0)
+    assert list(process.descriptors) == [5, 6]
 
 
 def test_paths_are_relative_to_where_they_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +71,10 @@ def test_paths_are_relative_to_where_they_were_read(tmp_path: Path, monkeypatch:
 def test_what_systemd_says_is_for_the_supervisor() -> None:
     environ = {"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "2"}
     kept = {"HOME": "/", "CREDENTIALS_DIRECTORY": "/c", "JOURNAL_STREAM": "1:2", "TWISTED_CHAT_DRAIN": "3"}
-    environment = command().environment(environ | kept, Process(2, ("tcp:1", "unix:/a")))
+    environment = command().environment(environ | kept, Process(2, ("tcp:1", "unix:/a"), ("redis:",)))
     process = Process.from_environ(environment)
-    assert environment == kept | {"TWISTED_CHAT_RELAY": "sqlite:"}
-    assert process == Process(2, ("tcp:1", "unix:/a"))
-    assert list(process.descriptors) == [5, 6]
+    assert environment == kept
+    assert process == Process(2, ("tcp:1", "unix:/a"), ("redis:",))
     assert Process.from_environ(environment) is None
 
 
@@ -110,5 +104,5 @@ def test_the_reactor_is_the_same() -> None:
     assert reactor_name(selectreactor.SelectReactor.__new__(selectreactor.SelectReactor)) == "select"
     assert reactor_name(pollreactor.PollReactor.__new__(pollreactor.PollReactor)) == "poll"
     assert reactor_name(MemoryReactor()) is None
-    assert "--reactor=poll" in Command({}, (), None, {}, "poll").arguments()
-    assert VARIABLE not in Command({}, (), None, {}).arguments()
+    assert "--reactor=poll" in Command({}, None, {}, "poll").arguments()
+    assert VARIABLE not in Command({}, None, {}).arguments()

@@ -67,7 +67,7 @@ class Managed:
         self._manager.bind(str(path))
         self._manager.setblocking(False)
         environ = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "9000000", "HOME": "/"}
-        command = Command({}, CONFIG.relay, None, {})
+        command = Command({}, None, {})
         self.service = Supervisor(CONFIG, reactor, environ, command, binder=self.binder, **options)
 
     def start(self) -> list[Spawned]:
@@ -126,7 +126,8 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
 
 def test_a_start(managed: Managed, said: Callable[[], list[str]]) -> None:
     one, two = managed.start()
-    assert json.loads(one.environment["CHAT_PROCESS"]) == {"number": 1, "ports": list(CONFIG.port)}
+    said_to_it = json.loads(one.environment["CHAT_PROCESS"])
+    assert said_to_it == {"number": 1, "port": list(CONFIG.port), "relay": list(CONFIG.relay)}
     assert json.loads(two.environment["CHAT_PROCESS"])["number"] == 2
     assert "NOTIFY_SOCKET" not in one.environment
     assert one.environment["HOME"] == "/"

@@ -122,7 +122,7 @@ def test_it_reports_to_the_supervisor(
 ) -> None:
     environ = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000000"}
     config = replace(CONFIG, admin_port="tcp:9100")
-    built = build(config, environ=environ, process=Process(2, (PORT,)))
+    built = build(config, environ=environ, process=Process(2, (PORT,), ("memory:",)))
     assert built.service.nodes.name.startswith(f"{socket.gethostname()}-2-")
     built.service.startService()
     assert said_to_it(pipes) == [{"say": "started"}]
@@ -153,7 +153,7 @@ def test_its_relay_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(atexit, "register", lambda _: None)
-    built = build(process=Process(1, (PORT,)))
+    built = build(process=Process(1, (PORT,), ("memory:",)))
     built.service.startService()
     said_to_it(pipes)
     built.relay.fail(RelayError("it is too old"))
@@ -161,14 +161,11 @@ def test_its_relay_cannot_start(
     assert not any("too old" in line for line in said()), "the supervisor says it, once"
 
 
-def test_ports_change_with_the_supervisor(reactor: Reactor, tmp_path: Path) -> None:
+def test_it_has_ports_and_relay_of_the_supervisor(reactor: Reactor, tmp_path: Path) -> None:
     file = tmp_path / "chat.toml"
-    file.write_text('port = "tcp:8081"\nrelay = "redis://127.0.0.1"', encoding="utf-8")
-    environ = {VARIABLE: Process(1, (PORT,)).variable()}
-    with pytest.raises(ConfigError) as error:
-        build_service(options("--config", str(file)), reactor, environ)
-    assert str(error.value) == (
-        f"port: the supervisor listens on {PORT}, and the configuration says tcp:8081 now; right would be a restart of "
-        "the whole server"
-    )
+    file.write_text('port = "tcp:8081"\nrelay = "sqlite:"\nprocesses = 2\ndrain = 3', encoding="utf-8")
+    environ = {VARIABLE: Process(1, (PORT,), ("memory:",)).variable()}
+    made = build_service(options("--config", str(file)), reactor, environ)
+    assert isinstance(made, ChatService)
+    assert (made.config.port, made.config.relay, made.config.drain) == ((PORT,), ("memory:",), 3.0)
     assert environ == {}

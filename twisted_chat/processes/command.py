@@ -13,7 +13,9 @@ from twisted.application.reactors import getReactorTypes
 from twisted_chat.config import BY_NAME
 from twisted_chat.processes.process import VARIABLE, Process
 
-_NOT_PASSED_ON: Final = frozenset({"processes", "admin-port", "relay"})
+_NOT_PASSED_ON: Final = frozenset({"processes", "admin-port", "port", "relay"})
+"""For the supervisor alone, or in `Process`: a relay may have a password, and everybody sees arguments."""
+
 _OF_SYSLOG: Final = ("prefix", "facility")
 _NOT_INHERITED: Final = ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 
@@ -24,8 +26,6 @@ class Command:
 
     given
         options of ``twistd chat``: setting name to texts
-    relay
-        that of the configuration, wherever it was said
     config_file
         that of ``--config``
     twistd
@@ -37,7 +37,6 @@ class Command:
     """
 
     given: Mapping[str, Sequence[str]]
-    relay: Sequence[str]
     config_file: Path | None
     twistd: Mapping[str, Any]
     reactor: str | None = None
@@ -69,10 +68,7 @@ class Command:
     def environment(self, environ: Mapping[str, str], process: Process) -> dict[str, str]:
         """With what."""
         kept = {name: value for name, value in environ.items() if not name.startswith(_NOT_INHERITED)}
-        # It may hold a password, and everybody sees the arguments of a process; its environment only its user. And all
-        # processes have the same, whatever a file says when one begins again.
-        relay = " ".join(url.replace(" ", "%20") for url in self.relay)
-        return kept | {BY_NAME["relay"].variable: relay, VARIABLE: process.variable()}
+        return kept | {VARIABLE: process.variable()}
 
     def change(self) -> str | None:
         """The directory to change to, if it is another one."""

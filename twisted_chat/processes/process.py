@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,10 +15,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.config import Config
 from twisted_chat.processes.messages import Lines, Message, decode, encode
 
 VARIABLE: Final = "CHAT_PROCESS"
-"""Where in the environment a process finds what it is."""
+"""Where in the environment a process finds what it is. A relay may have a password, and only its user sees that."""
 
 TO_SUPERVISOR: Final = 3
 FROM_SUPERVISOR: Final = 4
@@ -32,21 +33,26 @@ class Process:
 
     number
         from 1 on
-    ports
-        where the supervisor listens, as `Config.port` said when it was started
+    port, relay
+        of the configuration of the supervisor: all processes have the same, whatever a file says when one begins again
     """
 
     number: int
-    ports: tuple[str, ...]
+    port: tuple[str, ...]
+    relay: tuple[str, ...]
 
     @property
     def descriptors(self) -> range:
         """The sockets, in the order of the ports."""
-        return range(FIRST_SOCKET, FIRST_SOCKET + len(self.ports))
+        return range(FIRST_SOCKET, FIRST_SOCKET + len(self.port))
 
     def variable(self) -> str:
         """As text, for the environment."""
-        return json.dumps({"number": self.number, "ports": self.ports})
+        return json.dumps({"number": self.number, "port": self.port, "relay": self.relay})
+
+    def configured(self, config: Config) -> Config:
+        """What holds in this process."""
+        return replace(config, port=self.port, relay=self.relay)
 
     @classmethod
     def from_environ(cls, environ: MutableMapping[str, str]) -> Process | None:
@@ -55,7 +61,7 @@ class Process:
         if text is None:
             return None
         said = json.loads(text)
-        return cls(said["number"], tuple(said["ports"]))
+        return cls(said["number"], tuple(said["port"]), tuple(said["relay"]))
 
 
 class Served(Protocol):

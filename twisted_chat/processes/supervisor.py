@@ -121,7 +121,7 @@ class Supervisor(Service):
         child = Child(number, self._reactor, self, self._write)
         command = self._command
         arguments = command.arguments()
-        environment = command.environment(self._environ, Process(number, self.config.port))
+        environment = command.environment(self._environ, Process(number, self.config.port, self.config.relay))
         try:
             self._reactor.spawnProcess(
                 child, arguments[0], arguments, environment, command.change(), childFDs=self._descriptors(number)
