@@ -12,7 +12,6 @@ from twisted.internet.defer import fail
 
 from twisted_chat.auth import SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.server.heartbeat import PARTS
 
 WALL_CLOCK = 1_795_000_000.0
 
