@@ -88,7 +88,8 @@ def test_a_user_is_disconnected_at_the_other_node(node: Start, token: Token) -> 
         assert json.loads(other.recv(timeout=PATIENCE))["message"] == "still here"
     # A node that starts reads the order, and does not take it for one about those who come later.
     there.restart()
-    with there.socket(additional_headers=token("u1")) as meant:
+    with there.socket("lobby?history=1", additional_headers=token("u1")) as meant:
+        assert json.loads(meant.recv(timeout=PATIENCE))["message"] == "still here", "from now on it misses nothing"
         here.post("welcome back", headers=token("u2"))
         assert json.loads(meant.recv(timeout=PATIENCE))["message"] == "welcome back"
 
