@@ -229,6 +229,19 @@ def eventually() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def start_server() -> Callable[..., Server]:
+    """``start_server(directory, options)``: one that is not a `Node`."""
+
+    def start(directory: Path, options: tuple[str, ...]) -> Server:
+        server: Server = load("system/conftest.py").Server(
+            directory, (*options, *ROOMY), {}, "tcp:{port}:interface=127.0.0.1"
+        )
+        return server
+
+    return start
+
+
+@pytest.fixture
 def run_twistd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``twistd`` with arguments, one that is expected to end."""
     system = load("system/conftest.py")
