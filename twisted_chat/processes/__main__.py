@@ -2,9 +2,9 @@
 
 import signal
 
-# Ctrl-C reaches all processes of a terminal. What it means comes from the supervisor.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+if __name__ == "__main__":
+    # Ctrl-C reaches all processes of a terminal, and means what the supervisor says. First, for the rest takes a while.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from twisted.scripts.twistd import run
 
-from twisted.scripts.twistd import run  # noqa: E402 - that takes a while, and it may come in it
-
-run()
+    run()
