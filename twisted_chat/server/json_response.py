@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.web.http import Request
 
-from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.errors import ChatError
 from twisted_chat.wire import room as wire
 
 
@@ -22,6 +22,6 @@ def refuse(request: Request, error: ChatError) -> bytes:
     """The same for a refusal: ``{"error": {"code", "message"}}``."""
     if error.reason.http == 401:
         request.setHeader("www-authenticate", "Bearer")
-    if error.reason in {Reason.RATE_LIMITED, Reason.TRY_AGAIN, Reason.TOO_MANY_CONNECTIONS, Reason.GOING_AWAY}:
+    if error.reason.reconnect:
         request.setHeader("retry-after", "1")
     return answer(request, error.reason.http, wire.error(error))
