@@ -15,7 +15,7 @@ MESSAGE_BYTES: Final = 128
 PATIENCE: Final = 60.0
 """Seconds for a run to be longer than it was asked to be, besides the time that connecting takes."""
 
-CONNECTING: Final = 0.02
+CONNECTING: Final = 0.015
 """Seconds for each connection; a server that needs more of them than this is not waited for."""
 
 
