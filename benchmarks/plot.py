@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -33,10 +34,7 @@ def draw(results: Results, path: Path) -> None:
         axes.set_xscale("log")
         at, labels = 0.0, {}
         for comparison in shown:
-            axes.annotate(
-                f"{comparison.topic}: {comparison.title} ({comparison.unit})", (0, at), (2, 0), fontweight="bold",
-                xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=8,
-            )  # fmt: skip
+            _heading(axes, at, f"{comparison.topic}: {comparison.title} ({comparison.unit})")
             for name, ratio in others(comparison):
                 at += 1
                 labels[at] = name
@@ -51,6 +49,20 @@ def draw(results: Results, path: Path) -> None:
         axes.set_xlabel(f"how many times better {OURS} is; left of 1 it is worse")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def _heading(axes: Axes, at: float, text: str) -> None:
+    axes.annotate(
+        text,
+        (0, at),
+        (2, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        fontweight="bold",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )
 
 
 def others(comparison: Comparison) -> list[tuple[str, float]]:
