@@ -31,6 +31,7 @@ class Config:
     port: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     certificates: Path | None = None
     self_signed: bool = False
+    compression: bool = False
     relay: tuple[str, ...] = ("sqlite:",)
     history_count: int = HistoryLimits().count
     history_age: float = HistoryLimits().age
@@ -189,6 +190,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _switch,
         "",
         "Make a certificate for localhost and this machine's name, for development.",
+    ),
+    Setting(
+        "compression",
+        _switch,
+        "",
+        "Compress messages for WebSocket clients that offer it: fewer bytes for more processor time.",
     ),
     Setting(
         "relay",

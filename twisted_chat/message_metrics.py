@@ -40,6 +40,7 @@ class MessageMetrics:
     def __init__(self, sources: Iterable[str]) -> None:
         self.publications = dict.fromkeys(sources, 0)
         self.deliveries = 0
+        self.bytes_before = self.bytes_after = 0
         self.publish = Latency(
             "twisted_chat_publish_seconds", "From handing a message to the relay until it was stored."
         )
@@ -56,4 +57,16 @@ class MessageMetrics:
         for source, count in self.publications.items():
             publications.add_metric([source], count)
         deliveries = CounterMetricFamily("twisted_chat_deliveries", "Messages written to clients.", self.deliveries)
-        return [publications, deliveries, *(each.family() for each in (self.publish, self.lag, self.delivery))]
+        compression = CounterMetricFamily(
+            "twisted_chat_compression_bytes",
+            "Bytes of frames made for clients with compression, before and after it.",
+            labels=["stage"],
+        )
+        compression.add_metric(["before"], self.bytes_before)
+        compression.add_metric(["after"], self.bytes_after)
+        return [
+            publications,
+            deliveries,
+            compression,
+            *(each.family() for each in (self.publish, self.lag, self.delivery)),
+        ]

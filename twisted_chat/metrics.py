@@ -128,6 +128,11 @@ class Metrics:
         if age is not None:
             self._messages.delivery.observe(age)
 
+    def compressed(self, before: int, after: int) -> None:
+        """A frame for all clients that negotiated compression was made: its bytes."""
+        self._messages.bytes_before += before
+        self._messages.bytes_after += after
+
     def tls_failed(self, reason: str) -> None:
         """A client and we did not come to terms about TLS; `reason` is one of OpenSSL's."""
         self._tls_failures.count(reason)

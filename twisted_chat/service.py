@@ -153,7 +153,7 @@ class ChatService(Service):
         self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time)
         self.control: Final = Control(self.hub, self.relay, self.connections, reactor, time.time, config.history)
         self.nodes: Final = Nodes(self.relay, reactor, _node_name(process), self._about)
-        self.sockets: Final = RoomSocketFactory(self.connections)
+        self.sockets: Final = RoomSocketFactory(self.connections, compression=config.compression)
         self.admission: Final = Admission(
             **_identity(config),
             limits=limits,

@@ -5,8 +5,8 @@ in a room as any other. Only what it does with a message differs, and how long o
 
     python echo_server.py DIRECTORY
 
-listens on two ports of 127.0.0.1 and prints them: one in the clear, one with TLS, by a certificate that it makes in
-DIRECTORY. Its log goes to standard error.
+listens on three ports of 127.0.0.1 and prints them: one in the clear, one with TLS, by a certificate that it makes in
+DIRECTORY, and one with compression. Its log goes to standard error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.tls.certificates import CertificateDirectory
 from twisted_chat.server.tls.self_signed import make_self_signed
 from twisted_chat.server.websocket import RoomSocket, RoomSocketFactory
-from twisted_chat.wire.frames import text_frame
 
 LIMITS: Final = Limits(message_characters=2_000_000, outbox_bytes=64 << 20)
 """The suite's longest messages have 16 MiB."""
@@ -53,14 +52,14 @@ class EchoSocket(RoomSocket):
         if isBinary:
             self.sendMessage(payload, isBinary=True)
         else:
-            self.connection.outbox.write(text_frame(payload))
+            self.connection.outbox.write(self.format.event(payload))
 
 
 class EchoSocketFactory(RoomSocketFactory):
     protocol = EchoSocket
 
 
-def echo_site(reactor: Any) -> ChatSite:
+def echo_site(reactor: Any, *, compression: bool = False) -> ChatSite:
     """A site with a room socket that echoes, at ``/``: what is left of it after ``/chat`` is the lobby."""
     metrics = Metrics()
     relay = MemoryRelay(reactor, HistoryLimits())
@@ -77,7 +76,7 @@ def echo_site(reactor: Any) -> ChatSite:
         wall_clock=time.time,
     )
     page = static_files.load()["chat.html"]
-    resource = RoomResource(admission, connections, EchoSocketFactory(connections), page)
+    resource = RoomResource(admission, connections, EchoSocketFactory(connections, compression=compression), page)
     return ChatSite(resource, reactor=reactor, on_refused=metrics.refused)
 
 
@@ -98,7 +97,8 @@ def main() -> None:
     site = echo_site(reactor)
     clear = listen(reactor, "tcp:0:interface=127.0.0.1", certificates, site)
     secure = listen(reactor, "tls:0:interface=127.0.0.1", certificates, site)
-    print(clear, secure, flush=True)  # noqa: T201  # what it was started for
+    compressing = listen(reactor, "tcp:0:interface=127.0.0.1", certificates, echo_site(reactor, compression=True))
+    print(clear, secure, compressing, flush=True)  # noqa: T201  # what it was started for
     reactor.run()
 
 

@@ -1,8 +1,8 @@
 """The Autobahn test cases against the room socket, on HTTP/1.1 and, through HAProxy, on HTTP/2 (RFC 8441).
 
 Of the suite, 1 to 7 are framing, pings, reserved bits, opcodes, fragmentation, UTF-8 and closing, 9 is limits and
-performance, 10 is miscellaneous; there is no 8. Families 12 and 13 are compression, which is not negotiated here: a
-connection with it would hold ten times the memory.
+performance, 10 is miscellaneous; there is no 8. Families 12 and 13 are compression, which is negotiated only with
+``--compression``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ CASES = {
 }
 """Patterns of the suite, and how many cases each has: one that matches nothing would pass."""
 
+COMPRESSED = {"12.*.3": 5, "12.*.4": 5, "13.*.3": 7, "13.*.4": 7}
+"""Of the cases of compression those that take seconds, and that the suite itself gets through."""
+
+SMALL_WINDOWS = ("13.3.", "13.5.")
+"""Offers that want us to compress with a window of 512 bytes, which we do not."""
+
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 """Cases that show how a server behaves where the standard leaves it open: data after a close frame, odd close codes."""
 
@@ -68,6 +74,7 @@ LONGEST = 300.0
 class EchoServer:
     clear: int
     secure: int
+    compressing: int
     log: Path
 
 
@@ -84,8 +91,8 @@ def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoServer
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        clear, secure = map(int, ports.split())
-        yield EchoServer(clear, secure, log)
+        clear, secure, compressing = map(int, ports.split())
+        yield EchoServer(clear, secure, compressing, log)
     finally:
         process.terminate()
         process.wait(30)
@@ -148,3 +155,11 @@ def test_http2(echo_server: EchoServer, haproxy: int, tmp_path: Path, pattern: s
 @pytest.mark.parametrize("case", ["12.1.1", "13.1.1"])
 def test_compression_is_not_negotiated(echo_server: EchoServer, tmp_path: Path, case: str) -> None:
     assert run(echo_server.clear, case, tmp_path) == {case: ("UNIMPLEMENTED", "OK")}
+
+
+@pytest.mark.parametrize("pattern", COMPRESSED)
+def test_compression(echo_server: EchoServer, tmp_path: Path, pattern: str) -> None:
+    verdicts = run(echo_server.compressing, pattern, tmp_path)
+    assert len(verdicts) == COMPRESSED[pattern]
+    for case, verdict in verdicts.items():
+        assert verdict == ("UNIMPLEMENTED" if case.startswith(SMALL_WINDOWS) else "OK", "OK"), case

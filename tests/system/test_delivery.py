@@ -72,3 +72,13 @@ def test_a_client_that_stalls_and_comes_back_misses_nothing(
         for number in range(MESSAGES):
             assert json.loads(slow.recv())["message"] == text(number)
         eventually(lambda: waiting() == 0, "the end of what waits")
+
+
+def test_a_client_that_compresses_and_one_that_does_not_hear_the_same(twistd: Callable[..., Server]) -> None:
+    server = twistd("--relay", "memory:", "--compression")
+    with server.socket() as compressing, server.socket(compression=None) as plain:
+        assert [extension.name for extension in compressing.protocol.extensions] == ["permessage-deflate"]
+        assert not plain.protocol.extensions
+        for number, sender in enumerate([compressing, plain] * 3):
+            sender.send(json.dumps({"handle": "ann", "message": text(number)}))
+            assert [json.loads(member.recv())["message"] for member in (compressing, plain)] == [text(number)] * 2

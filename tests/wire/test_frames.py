@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import struct
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_chat.wire.frames import text_frame
+from twisted_chat.wire.frames import LEAST, WINDOW_BITS, compressed_frame, text_frame
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,32 @@ def test_a_reader_finds_the_payload(payload: bytes) -> None:
     assert frame[0] == 0x81, "a final text frame"
     assert frame[at:] == payload
     assert length == len(payload)
+
+
+def inflated(frame: bytes, inflator: zlib._Decompress) -> bytes:
+    """As a client reads it (RFC 7692 section 7.2.2)."""
+    size, begin = frame[1], 2
+    if size == 126:
+        begin = 4
+    elif size == 127:
+        begin = 10
+    if frame[0] == 0x81:
+        return frame[begin:]
+    assert frame[0] == 0xC1
+    return inflator.decompress(frame[begin:] + b"\0\0\xff\xff")
+
+
+@given(st.lists(st.text(max_size=3_000).map(str.encode), min_size=1, max_size=4))
+def test_compressed_frames_are_read_with_and_without_what_came_before(payloads: list[bytes]) -> None:
+    keeping = zlib.decompressobj(-WINDOW_BITS)
+    for payload in payloads:
+        frame = compressed_frame(payload)
+        assert inflated(frame, zlib.decompressobj(-WINDOW_BITS)) == payload
+        assert inflated(frame, keeping) == payload
+        assert len(frame) <= len(text_frame(payload))
+
+
+def test_what_gains_nothing_stays_as_it_is() -> None:
+    for payload in (b"a" * (LEAST - 1), random.Random(1).randbytes(LEAST)):
+        assert compressed_frame(payload) == text_frame(payload)
+    assert len(compressed_frame(b"a" * 100_000)) < 1000

@@ -14,10 +14,11 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.session import Session
 from twisted_chat.direct import direct, write_to_each
 from twisted_chat.metrics import Transport
+from twisted_chat.server.compression import accept
 from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.http.limits import SERVER
 from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
-from twisted_chat.wire.formats import TEXT_FRAMES, Format
+from twisted_chat.wire.formats import TEXT_FRAMES, CompressedFrames, Format
 from twisted_chat.wire.query import Wish
 
 CLOSE_TIMEOUT: Final = 5.0
@@ -36,6 +37,8 @@ class RoomSocket(LeanProtocol):
 
     transport_name: Transport = "websocket"
     format: Format = TEXT_FRAMES
+    compressed: Format
+    """For those that negotiated it."""
     _log = Logger()
     _end: IDelayedCall | None = None
     _unanswered = 0
@@ -51,6 +54,8 @@ class RoomSocket(LeanProtocol):
         """Everything was checked before the upgrade; no subprotocol is spoken here."""
 
     def onOpen(self) -> None:
+        if self._perMessageCompress is not None:
+            self.format = self.compressed
         outbox = self.connection.outbox
         self.transport.registerProducer(outbox, True)
         outbox.direct = direct(self.transport)
@@ -152,11 +157,15 @@ class RoomSocket(LeanProtocol):
 
 
 class RoomSocketFactory(WebSocketServerFactory):
-    """Makes room sockets and knows who is in which room."""
+    """Makes room sockets and knows who is in which room.
+
+    compression
+        whether messages are compressed for clients that offer it
+    """
 
     protocol: type[RoomSocket] = RoomSocket
 
-    def __init__(self, connections: Connections, url: str | None = None) -> None:
+    def __init__(self, connections: Connections, url: str | None = None, *, compression: bool = False) -> None:
         super().__init__(url, server=SERVER.decode(), reactor=connections.reactor)
         self.connections: Final = connections
         limits = connections.limits
@@ -176,8 +185,10 @@ class RoomSocketFactory(WebSocketServerFactory):
             allowedOrigins=["*"],
             allowNullOrigin=True,
             serveFlashSocketPolicy=False,
+            perMessageCompressionAccept=accept if compression else None,
         )
         self._socket: Final = with_options(self.protocol, self)
+        self._socket.compressed = CompressedFrames(connections.metrics.compressed)
 
     def socket(self, session: Session, wish: Wish, address: str | None) -> RoomSocket:
         """A socket for a client that may come in."""

@@ -168,6 +168,8 @@ class LeanProtocol(WebSocketServerProtocol):
         if not self.failedByMe:
             self.onMessage(b"".join(self.message_data), self.message_is_binary)
         self.message_data = []
+        if self._perMessageCompress is not None:
+            self._perMessageCompress._decompressor = None  # it would keep 40 KiB until the next message
 
     # What goes
 

@@ -5,13 +5,14 @@ A format turns what happens in a room into the bytes that go on the wire, once f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.wire import event_stream, room
-from twisted_chat.wire.frames import text_frame
+from twisted_chat.wire.frames import compressed_frame, text_frame
 
 
 class Event(Enum):
@@ -42,21 +43,42 @@ class Format(Protocol):
         """Something that the client sent was refused."""
 
 
-class _TextFrames:
+class TextFrames:
+    """WebSocket frames."""
+
+    def frame(self, payload: bytes) -> bytes:
+        return text_frame(payload)
+
     def publication(self, publication: Publication) -> bytes:
-        return text_frame(room.message(publication))
+        return self.frame(room.message(publication))
 
     def event(self, event: bytes) -> bytes:
-        return text_frame(event)
+        return self.frame(event)
 
     def reset(self, position: Position) -> bytes:
-        return text_frame(room.reset(position))
+        return self.frame(room.reset(position))
 
     def start(self, position: Position) -> bytes:
         return b""  # the page that shows every frame as a row must see none that it did not ask for
 
     def error(self, refused: ChatError) -> bytes:
-        return text_frame(room.error(refused))
+        return self.frame(room.error(refused))
+
+
+class CompressedFrames(TextFrames):
+    """The same for members that negotiated compression.
+
+    counted
+        called with the bytes of each frame before and after
+    """
+
+    def __init__(self, counted: Callable[[int, int], None]) -> None:
+        self._counted = counted
+
+    def frame(self, payload: bytes) -> bytes:
+        frame = compressed_frame(payload)
+        self._counted(len(payload), len(frame))
+        return frame
 
 
 class _EventStream:
@@ -76,5 +98,5 @@ class _EventStream:
         return event_stream.event(room.error(refused), name=b"refused")
 
 
-TEXT_FRAMES: Format = _TextFrames()
+TEXT_FRAMES: Format = TextFrames()
 EVENT_STREAM: Format = _EventStream()
