@@ -10,7 +10,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.testing import StringTransport
 
 from twisted_chat import direct as module
-from twisted_chat.direct import BARE, direct, write_to_each
+from twisted_chat.direct import BARE, direct, write_now, write_to_each
 
 
 class Socket:
@@ -32,6 +32,11 @@ class Transport:
         self.socket = socket
         self.dataBuffer = b""
         self._tempDataBuffer: list[bytes] = []
+        self.connected = 1
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
 
 
 class Outlet:
@@ -106,3 +111,25 @@ def test_a_twisted_that_keeps_its_bytes_elsewhere_is_noticed(monkeypatch: pytest
     assert not module._buffers_as_expected()
     monkeypatch.setattr(module, "_AS_EXPECTED", False)
     assert direct(tcp.Server.__new__(tcp.Server)) is None
+
+
+@pytest.mark.parametrize(
+    ("takes", "changes", "sent", "written"),
+    [
+        (1000, {}, b"hello", []),
+        (2, {}, b"he", [b"llo"]),
+        (BlockingIOError(), {}, b"", [b"hello"]),
+        (1000, {"dataBuffer": b"waits"}, b"", [b"hello"]),
+        (1000, {"_tempDataBuffer": [b"waits"]}, b"", [b"hello"]),
+        (1000, {"connected": 0}, b"", [b"hello"]),
+    ],
+)
+def test_one_transport_is_written_to_in_the_same_way(
+    takes: int | OSError, changes: dict[str, Any], sent: bytes, written: list[bytes]
+) -> None:
+    socket = Socket(takes)
+    transport: Any = Transport(socket)
+    for name, value in changes.items():
+        setattr(transport, name, value)
+    write_now(transport, b"hello")
+    assert (socket.sent, transport.written) == (sent, written)

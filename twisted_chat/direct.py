@@ -28,8 +28,11 @@ class SocketTransport(Protocol):
     """A `twisted.internet.tcp.Server`: bytes wait in one of the buffers, or nothing does."""
 
     socket: socket.socket
+    connected: int
     dataBuffer: bytes
     _tempDataBuffer: list[bytes]
+
+    def write(self, data: bytes) -> None: ...
 
 
 class Outlet(Protocol):
@@ -67,6 +70,18 @@ def write_to_each(outlets: Iterable[Outlet], data: bytes) -> None:
             sent = 0  # full, or broken
         if sent != size:
             outlet.write(data[sent:])
+
+
+def write_now(transport: SocketTransport, data: bytes) -> None:
+    """Write to one transport, at once if nothing waits in it."""
+    if transport.connected and not (transport._tempDataBuffer or transport.dataBuffer):
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            sent = 0  # as above
+        data = data[sent:]
+    if data:
+        transport.write(data)
 
 
 def _buffers_as_expected() -> bool:

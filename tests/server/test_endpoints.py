@@ -21,13 +21,14 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.policies import WrappingFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from twisted_chat.server import endpoints
 from twisted_chat.server.descriptions import BACKLOG
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError
 from twisted_chat.server.tls.self_signed import FILE_NAME, development_names, make_self_signed
+from twisted_chat.server.tls.transport import DirectTLS
 
 needs_passed_sockets = pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
 
@@ -141,7 +142,7 @@ def test_tls(
     assert isinstance(factory, TLSMemoryBIOFactory)
     assert factory.wrappedFactory is site
     # The one that does not wait for the next turn of the reactor.
-    assert factory.protocol is TLSMemoryBIOProtocol
+    assert factory.protocol is DirectTLS
 
 
 @pytest.mark.parametrize(("dual", "interface"), [(True, "::"), (False, "")])

@@ -49,13 +49,14 @@ from twisted.internet.interfaces import (
 )
 from twisted.plugin import getPlugins
 from twisted.protocols.haproxy import proxyEndpoint
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from twisted_chat.server.descriptions import CLEAR, Argument, Description, EndpointError, for_twisted, is_number
 from twisted_chat.server.inherited import InheritingReactor, PassedOnEndpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
+from twisted_chat.server.tls.transport import DirectTLS
 
 __all__ = ["ChatEndpoint", "EndpointError", "TLSServerEndpoint", "parse_endpoint"]
 
@@ -99,7 +100,7 @@ class TLSServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         tls = TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self.clock)
-        tls.protocol = TLSMemoryBIOProtocol
+        tls.protocol = DirectTLS
         return self.endpoint.listen(tls)
 
 

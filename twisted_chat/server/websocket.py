@@ -17,6 +17,7 @@ from twisted_chat.metrics import Transport
 from twisted_chat.server.compression import accept
 from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.http.limits import SERVER
+from twisted_chat.server.tls.transport import DirectTLS
 from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
 from twisted_chat.wire.formats import TEXT_FRAMES, CompressedFrames, Format
 from twisted_chat.wire.query import Wish
@@ -59,6 +60,8 @@ class RoomSocket(LeanProtocol):
         outbox = self.connection.outbox
         self.transport.registerProducer(outbox, True)
         outbox.direct = direct(self.transport)
+        if isinstance(self.transport, DirectTLS):
+            self.transport.send_at_once()
         try:
             self._join()
         except Exception:  # noqa: BLE001 - as in `onMessage`
