@@ -88,6 +88,7 @@ setup(
     packages=[*find_packages(include=["twisted_chat", "twisted_chat.*"]), "twisted.plugins"],
     package_data={
         "twisted_chat": ["py.typed"],
+        "twisted_chat.consumers.redis": ["lua/*.lua"],
         "twisted_chat.relay.redis": ["lua/*.lua"],
         "twisted_chat.server": ["static/*"],
     },

@@ -27,14 +27,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "systemd": set(),
     "config": {"core", "relay"},
     "options": {"config"},
-    "server": {"core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs", "server"},
+    "consumers": {"core", "wire", "direct", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
+    "server": {
+        "core",
+        "wire",
+        "direct",
+        "hub",
+        "metrics",
+        "subscriber",
+        "control",
+        "nodes",
+        "auth",
+        "logs",
+        "consumers",
+        "server",
+    },
     "client": {"core", "auth"},
     "bench": {"client"},
     "listening": {"config", "server"},
     "signals": {"listening"},
     "processes": {"config", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"},
 }
-"""By the first name below `twisted_chat`. `service` and `__main__`, where everything meets, may import all."""
+"""By the first name below `twisted_chat`. `service`, `worker` and `__main__`, where everything meets, may import all."""
 
 PURE = {"core", "wire"}
 IMPURE = {"twisted", "autobahn", "socket", "os", "time", "threading", "asyncio", "sqlite3", "random", "pathlib", "io"}
@@ -63,7 +77,7 @@ def imports(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("path", [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in modules()])
 def test_imports_point_one_way(path: Path) -> None:
     here = layer(path)
-    if here in {"__init__", "__main__", "service"}:
+    if here in {"__init__", "__main__", "service", "worker"}:
         return
     for name in imports(path):
         top, *rest = name.split(".")
@@ -89,4 +103,4 @@ def test_twisted_s_own_http2_is_not_used() -> None:
 
 
 def test_the_rules_name_what_exists() -> None:
-    assert {layer(path) for path in modules()} - {"__init__", "__main__", "service"} <= MAY_IMPORT.keys()
+    assert {layer(path) for path in modules()} - {"__init__", "__main__", "service", "worker"} <= MAY_IMPORT.keys()

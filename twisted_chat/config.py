@@ -41,6 +41,9 @@ class Config:
     api_key_file: Path | None = None
     allow_origin: tuple[str, ...] = ()
     trusted_proxies: int = 0
+    routing: str | None = None
+    consumers: str = "local"
+    threads: int = 8
     admin_port: str | None = None
     processes: int = 1
     drain: float = 10.0
@@ -238,6 +241,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "N",
         "How many proxies stand in front and append to X-Forwarded-For; without it that header is not believed.",
     ),
+    Setting(
+        "routing",
+        _text,
+        "MODULE:NAME",
+        "Let Python decide what WebSockets do: the routing of its consumers, such as myapp.routing:channel_routing.",
+    ),
+    Setting(
+        "consumers",
+        _one_of("local", "remote"),
+        "WHERE",
+        "Who runs them: this server (local), or workers that take their events from Redis (remote), which are started "
+        "with twistd chat-worker.",
+    ),
+    Setting("threads", _whole(1, 1_000), "N", "How many consumers may run at a time; coroutines need no thread."),
     Setting("admin-port", _text, "ENDPOINT", "Serve /metrics, /healthz and /readyz here; nowhere by default."),
     Setting(
         "processes",

@@ -102,15 +102,26 @@ class FollowedRoom(RelayArchive):
 
 
 class Hub:
-    """All rooms of this node; what the relay calls back (`relay.interface.RelayEvents`)."""
+    """All rooms of this node; what the relay calls back (`relay.interface.RelayEvents`).
 
-    def __init__(self, relay: Relay, reactor: IReactorTime, metrics: Metrics) -> None:
+    audience
+        makes what delivers to the live members of a room
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        reactor: IReactorTime,
+        metrics: Metrics,
+        audience: Callable[[Turn, Delivered], RoomAudience] = RoomAudience,
+    ) -> None:
         self.rooms: dict[str, HubRoom] = {}
         self._followed: dict[str, FollowedRoom] = {}
         self._relay = relay
         self._reactor = reactor
         self._metrics = metrics
         self._turn = Turn(reactor)
+        self._audience = audience
 
     # What the edges ask for
 
@@ -171,6 +182,12 @@ class Hub:
         """The handles that are in a room, on all nodes."""
         return self._relay.present(room)
 
+    def flush(self, room: str) -> None:
+        """Write what is queued for a room's members: something that one of them is told may not overtake it."""
+        here = self.rooms.get(room)
+        if here is not None:
+            here.audience.flush()
+
     def typing(self, room: str, handle: str) -> None:
         """Tell a room that someone is typing."""
         self._relay.signal(room, wire.typing(handle))
@@ -204,7 +221,7 @@ class Hub:
         return sum(len(here.members) for here in self.rooms.values())
 
     def _open(self, name: str) -> HubRoom:
-        audience = RoomAudience(self._turn, self._delivered)
+        audience = self._audience(self._turn, self._delivered)
         here = self.rooms[name] = HubRoom(name, self._relay, self._reactor, audience)
         self._relay.subscribe(name)
         here.room.sync()

@@ -1,4 +1,4 @@
-"""The command line of `twistd chat`, made from the table of settings."""
+"""The command lines of `twistd chat` and `twistd chat-worker`, made from the table of settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from twisted.python import usage
 
@@ -14,15 +14,11 @@ from twisted_chat import __version__
 from twisted_chat.config import SETTINGS, Config, ConfigError, Setting, default, did_you_mean, load
 
 
-class Options(usage.Options):
-    """Options of `twistd chat`; after parsing, `config` is the whole configuration."""
+class _Options(usage.Options):
+    """Options of one of the programs; after parsing, `config` is the whole configuration."""
 
     synopsis = "[options]"
-    longdesc = (
-        "Serves rooms. A room is a URL, /chat/ROOM: a WebSocket, an event stream, its history, its page, and a place "
-        "to POST to. Each option can also stand in the environment (TWISTED_CHAT_RELAY for --relay) or in a TOML file "
-        "(relay = ...)."
-    )
+    program: ClassVar[str]
     config: Config
 
     def __init__(self) -> None:
@@ -44,42 +40,65 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            _exit(_readable(str(error)))
+            self._exit(self._readable(str(error)))
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
-            _exit(f"{arguments[0]!r}: only options are taken here, see twistd chat --help")
+            self._exit(f"{arguments[0]!r}: only options are taken here, see {self.program} --help")
 
     def postOptions(self) -> None:
         try:
             self.config = self.reload()
         except ConfigError as error:
-            _exit(str(error))
+            self._exit(str(error))
 
     def reload(self) -> Config:
         """The configuration as option, environment and file give it now. Raises `ConfigError`."""
         return load(self.given, os.environ, self.config_file)
 
+    def _exit(self, message: str) -> NoReturn:
+        raise SystemExit(f"{self.program}: {message}")
 
-def _exit(message: str) -> NoReturn:
-    raise SystemExit(f"twistd chat: {message}")
+    def _readable(self, message: str) -> str:
+        """getopt's complaint, with the option that was probably meant."""
+        if message.startswith("option --") and message.endswith(" not recognized"):
+            name = message.removeprefix("option --").removesuffix(" not recognized")
+            return f"there is no option --{name}{did_you_mean(name) or '.'} See {self.program} --help"
+        return f"{message}. See {self.program} --help"
 
 
-def _readable(message: str) -> str:
-    """getopt's complaint, with the option that was probably meant."""
-    if message.startswith("option --") and message.endswith(" not recognized"):
-        name = message.removeprefix("option --").removesuffix(" not recognized")
-        return f"there is no option --{name}{did_you_mean(name) or '.'} See twistd chat --help"
-    return f"{message}. See twistd chat --help"
+class Options(_Options):
+    """Options of `twistd chat`."""
+
+    program = "twistd chat"
+    longdesc = (
+        "Serves rooms. A room is a URL, /chat/ROOM: a WebSocket, an event stream, its history, its page, and a place "
+        "to POST to. Each option can also stand in the environment (TWISTED_CHAT_RELAY for --relay) or in a TOML file "
+        "(relay = ...)."
+    )
+
+
+class WorkerOptions(_Options):
+    """Options of `twistd chat-worker`: those of the settings that mean something to it."""
+
+    program = "twistd chat-worker"
+    longdesc = (
+        "Runs the consumers of servers that were started with --consumers remote. It takes what they have to do from "
+        "the Redis that --relay names: give it the same ones. Workers may come and go at any time. The options can "
+        "also stand in the environment or in a TOML file, which may be that of the servers."
+    )
+
+
+WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "drain", "log-format"})
 
 
 def _option(setting: Setting) -> Callable[..., None]:
     """The method that `usage.Options` calls for one setting."""
 
-    def switch(self: Options) -> None:
+    def switch(self: _Options) -> None:
         self.given[setting.name] = ["yes"]
 
-    def value(self: Options, text: str) -> None:
+    def value(self: _Options, text: str) -> None:
         if setting.many:
             self.given.setdefault(setting.name, []).append(text)
         else:
@@ -93,4 +112,6 @@ def _option(setting: Setting) -> Callable[..., None]:
 
 for _setting in SETTINGS:
     setattr(Options, f"opt_{_setting.attribute}", _option(_setting))
+    if _setting.name in WORKER_SETTINGS:
+        setattr(WorkerOptions, f"opt_{_setting.attribute}", _option(_setting))
 Options.opt_p = Options.opt_port  # type: ignore[attr-defined]  # usage.Options takes a one-letter method as a short form

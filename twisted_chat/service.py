@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -18,10 +19,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
 
 from twisted_chat import __version__
 from twisted_chat.auth import ApiKeys, KeyFileError, OriginError, Origins, TokenKeys
 from twisted_chat.config import Config, ConfigError
+from twisted_chat.consumers.errors import RoutingError
+from twisted_chat.consumers.node import ConsumerNode
 from twisted_chat.control import Control
 from twisted_chat.hub import Hub
 from twisted_chat.listening import Listening, StartError
@@ -39,6 +43,7 @@ from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.api import Api
 from twisted_chat.server.connection import NODE, Connections
+from twisted_chat.server.consumer_resource import ConsumerSite
 from twisted_chat.server.draining import GRACE, drain
 from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.http.limits import HttpLimits
@@ -52,7 +57,7 @@ from twisted_chat.systemd import Notifier, Watchdog
 
 __all__ = ["ChatService", "Options", "StartError", "makeService"]
 
-MISTAKES: Final = (ConfigError, EndpointError, CertificateError, KeyFileError, OriginError, RelayError)
+MISTAKES: Final = (ConfigError, EndpointError, CertificateError, KeyFileError, OriginError, RelayError, RoutingError)
 """What a wrong configuration raises, each with one readable line."""
 
 
@@ -164,8 +169,11 @@ class ChatService(Service):
         )
         static = static_files.load()
         rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
+        self.consumers: Final = self._consumers()
         self.site: Final = ChatSite(
-            site_resource(rooms, static, Api(self.admission, self.control, self.nodes, self.metrics)),
+            self._with_consumers(
+                site_resource(rooms, static, Api(self.admission, self.control, self.nodes, self.metrics))
+            ),
             reactor=reactor,
             limits=HttpLimits(
                 handshake_timeout=limits.handshake_timeout,
@@ -200,6 +208,40 @@ class ChatService(Service):
             members=self.hub.member_count,
             outbox=self.connections.backlog,
             certificates=self._listening.expiries,
+        )
+
+    def _consumers(self) -> ConsumerNode | None:
+        config = self.config
+        remote = config.consumers == "remote"
+        if not remote and config.routing is None:
+            return None
+        if remote and not are_shared(config.relay):
+            raise ConfigError("--consumers remote: workers take their work from Redis; give --relay redis://HOST too")
+        try:
+            return ConsumerNode(
+                self._reactor,
+                node=NODE,
+                routing=None if remote else config.routing,
+                threads=config.threads,
+                relay=config.relay,
+                environ=self._environ,
+                metrics=self.metrics,
+                directory=Path.cwd(),
+            )
+        except RoutingError as error:
+            raise RoutingError(f"--routing: {error}") from error
+
+    def _with_consumers(self, site: Resource) -> Resource:
+        if self.consumers is None:
+            return site
+        return ConsumerSite(
+            site,
+            self.consumers.takes,
+            admission=self.admission,
+            connections=self.connections,
+            factory=self.sockets,
+            sockets=self.consumers.sockets,
+            groups=self.consumers.groups,
         )
 
     def _about(self) -> dict[str, Any]:
@@ -254,7 +296,11 @@ class ChatService(Service):
         if not self.running:
             return  # it was told to stop before it had started
         self._started_at = time.time()
-        self.control.start().addCallback(self._started)
+        started = self.control.start()
+        if self.consumers is not None:
+            consumers = self.consumers
+            started.addCallback(lambda _: consumers.start())
+        started.addCallback(self._started)
 
     def _started(self, _: None) -> None:
         self.nodes.start()
@@ -327,7 +373,8 @@ class ChatService(Service):
             self._reactor.stop()  # where it was not the first signal that stops us
 
     async def _stop_in_order(self) -> None:
-        self._notifier.stopping(self.config.drain + 2 * GRACE)
+        consumers = 0.0 if self.consumers is None else 2 * (self.config.drain + GRACE)
+        self._notifier.stopping(self.config.drain + 2 * GRACE + consumers)
         self._readiness.draining()
         self._stop_waiting()
         await self._listening.stop()
@@ -337,6 +384,8 @@ class ChatService(Service):
         await finished
         if cut.active():
             cut.cancel()
+        if self.consumers is not None:
+            await self.consumers.stop(self.config.drain + GRACE)
         self.nodes.stop()
         self.control.stop()
         await self.relay.stop()

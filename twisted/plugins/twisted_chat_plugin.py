@@ -1,4 +1,4 @@
-"""`twistd chat`. Strings only: twistd imports this file to list commands, and must not load the server for it."""
+"""`twistd chat`, `twistd chat-worker`. Strings only: twistd imports this to list commands, and must not load the server."""
 
 from twisted.application.service import ServiceMaker
 
@@ -7,4 +7,11 @@ chat = ServiceMaker(
     "twisted_chat.service",
     "Realtime rooms: WebSocket, event streams, history and a chat page.",
     "chat",
+)
+
+worker = ServiceMaker(
+    "twisted_chat worker",
+    "twisted_chat.worker",
+    "Runs the consumers of servers that leave that to workers.",
+    "chat-worker",
 )

@@ -51,6 +51,11 @@ class Admission:
 
     def address(self, request: Request) -> str | None:
         """Whom limits count a request under; None behind a unix socket without a proxy that tells."""
+        host = self.host(request)
+        return None if host is None else limited_address(host)
+
+    def host(self, request: Request) -> str | None:
+        """The address that a request comes from, as far as that is believed."""
         host: str | None = None
         if self._trusted_proxies:
             forwarded = field(request, b"x-forwarded-for") or ""
@@ -60,7 +65,7 @@ class Admission:
         if host is None:
             peer = request.getClientAddress()
             host = peer.host if isinstance(peer, IPv4Address | IPv6Address) else None
-        return None if host is None else limited_address(host)
+        return host
 
     def check_origin(self, request: Request) -> None:
         """Raise `ChatError` for a page of another site that was not allowed."""
@@ -113,6 +118,10 @@ class Admission:
             now=self._clock(),
             handle=handle,
         )
+
+    def visitor(self, place: str, address: str | None) -> Session:
+        """A session for a client at `address` that others than this judge: the consumers of `place`, a path."""
+        return Session(ANYONE, place, address=address, rates=self._rates, limits=self.limits, now=self._clock())
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

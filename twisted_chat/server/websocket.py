@@ -1,4 +1,4 @@
-"""The room socket: a WebSocket with our room behind it."""
+"""The sockets of clients: what all of them have, and the one with a room behind it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PING: Final = b"\x89\x00"
 """A whole frame. Any sign of life answers it."""
 
 
-class RoomSocket(LeanProtocol):
-    """One client's WebSocket in one room; a `server.connection.Edge`."""
+class ChatSocket(LeanProtocol):
+    """One client's WebSocket; a `server.connection.Edge`. What it does with what comes is for those below."""
 
     transport_name: Transport = "websocket"
     format: Format = TEXT_FRAMES
@@ -44,15 +44,13 @@ class RoomSocket(LeanProtocol):
     _end: IDelayedCall | None = None
     _unanswered = 0
 
-    def __init__(self, connections: Connections, session: Session, wish: Wish, address: str | None) -> None:
-        super().__init__()
-        self.connection: Final = Connection(connections, self, session, address)
-        self._wish: Wish | None = wish
+    connection: Connection
 
     # What Autobahn calls. An exception out of any of these would leave a socket that nobody owns.
 
-    def onConnect(self, request: ConnectionRequest) -> None:
+    def onConnect(self, request: ConnectionRequest) -> str | None:
         """Everything was checked before the upgrade; no subprotocol is spoken here."""
+        return None
 
     def onOpen(self) -> None:
         if self._perMessageCompress is not None:
@@ -63,17 +61,7 @@ class RoomSocket(LeanProtocol):
         if isinstance(self.transport, DirectTLS):
             self.transport.send_at_once()
         try:
-            self._join()
-        except Exception:  # noqa: BLE001 - as in `onMessage`
-            self._failed()
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        try:
-            if isBinary:
-                raise ChatError(Reason.BINARY_FRAME, "this is a binary frame; send JSON in a text frame")
-            self.connection.receive(payload)
-        except ChatError as error:
-            self.connection.refuse(error)
+            self._begin()
         except Exception:  # noqa: BLE001 - the last place where it can be told
             self._failed()
 
@@ -99,13 +87,9 @@ class RoomSocket(LeanProtocol):
         self.connection.failed(Reason.MESSAGE_TOO_LONG.code if too_big else "protocol_error")
         super()._fail_connection(code, reason)
 
-    def _join(self) -> None:
-        wish, self._wish = self._wish, None
-        assert wish is not None
-        try:
-            self.connection.start(wish)
-        except ChatError as error:
-            self.say_goodbye(error)
+    def _begin(self) -> None:
+        """Frames can be sent from now on."""
+        raise NotImplementedError
 
     def _failed(self) -> None:
         self._log.failure("the server failed on what a WebSocket client sent")
@@ -159,8 +143,35 @@ class RoomSocket(LeanProtocol):
             self._end = self.factory.reactor.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
 
+class RoomSocket(ChatSocket):
+    """One client's WebSocket in one room."""
+
+    def __init__(self, connections: Connections, session: Session, wish: Wish, address: str | None) -> None:
+        super().__init__()
+        self.connection = Connection(connections, self, session, address)
+        self._wish: Wish | None = wish
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        try:
+            if isBinary:
+                raise ChatError(Reason.BINARY_FRAME, "this is a binary frame; send JSON in a text frame")
+            self.connection.receive(payload)
+        except ChatError as error:
+            self.connection.refuse(error)
+        except Exception:  # noqa: BLE001 - the last place where it can be told
+            self._failed()
+
+    def _begin(self) -> None:
+        wish, self._wish = self._wish, None
+        assert wish is not None
+        try:
+            self.connection.start(wish)
+        except ChatError as error:
+            self.say_goodbye(error)
+
+
 class RoomSocketFactory(WebSocketServerFactory):
-    """Makes room sockets and knows who is in which room.
+    """Makes room sockets and knows who is in which room. Other sockets have its options too (`with_options`).
 
     compression
         whether messages are compressed for clients that offer it

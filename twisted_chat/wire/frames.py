@@ -13,6 +13,7 @@ LEAST: Final = 100
 """Bytes below which a message is not compressed: little is gained."""
 
 _TEXT: Final = 0x81
+_BINARY: Final = 0x82
 _COMPRESSED: Final = 0xC1
 _FRESH: Final = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, 5)
 
@@ -30,6 +31,11 @@ def compressed_frame(payload: bytes) -> bytes:
     # Section 7.2.1: without the empty block at the end.
     data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
     return _frame(_COMPRESSED, data) if len(data) < len(payload) else text_frame(payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """One whole binary message."""
+    return _frame(_BINARY, payload)
 
 
 def _frame(first: int, payload: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -14,10 +14,10 @@ from twisted_chat.relay.redis.errors import error_code
 
 
 class Script:
-    """A file of ``lua/``."""
+    """A file of ``lua/`` in a package: this one, or another that has scripts of its own."""
 
-    def __init__(self, name: str) -> None:
-        self.text: Final = files(__package__).joinpath("lua", name).read_bytes()
+    def __init__(self, name: str, package: str = __package__) -> None:
+        self.text: Final = files(package).joinpath("lua", name).read_bytes()
         self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
@@ -43,8 +43,9 @@ class ScriptCaller:
     those that are under way; what is asked for from then on waits, so that it does not overtake them.
     """
 
-    def __init__(self, execute: Callable[..., Deferred[Any]]) -> None:
+    def __init__(self, execute: Callable[..., Deferred[Any]], scripts: Sequence[Script] = SCRIPTS) -> None:
         self._execute = execute
+        self._scripts = scripts
         self._under_way = 0
         self._refused: list[_Asked] = []
         self._later: list[_Asked] = []
@@ -84,7 +85,7 @@ class ScriptCaller:
             return
         refused, self._refused = self._refused, []
         later, self._later = self._later, []
-        for script in SCRIPTS:
+        for script in self._scripts:
             self._execute("SCRIPT", "LOAD", script.text).addErrback(_ignore)
         for asked in refused:
             self._send(asked, again=True)

@@ -1,0 +1,15 @@
+"""What consumers may raise, and what is raised at them."""
+
+from __future__ import annotations
+
+
+class DenyConnection(Exception):  # noqa: N818 - the name that it has in Channels
+    """Raised by a consumer of ``websocket.connect``: refuse the client with 403."""
+
+
+class NotReadyError(Exception):
+    """The queue or the relay cannot be reached now; what was to be done was not, or nobody knows."""
+
+
+class RoutingError(Exception):
+    """A routing that cannot be used; the message says which part of it, and what would be right."""

@@ -1,0 +1,144 @@
+"""What consumers are called for, and what they cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted_chat.consumers import codec
+from twisted_chat.core.publication import Position
+
+CONNECT: Final = "websocket.connect"
+RECEIVE: Final = "websocket.receive"
+DISCONNECT: Final = "websocket.disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a consumer is to be called for.
+
+    id
+        unlike that of any other event; what it causes is known by it
+    """
+
+    id: str
+    channel: str
+    content: Mapping[str, Any]
+
+    def encode(self) -> bytes:
+        """As it stands in a queue. Raises `TypeError` for a content that cannot be carried."""
+        return codec.encode([self.id, self.channel, self.content])
+
+    def encode_id(self) -> bytes:
+        """What `encode` begins with, and that of no other event."""
+        return codec.encode([self.id])[:-1] + b","
+
+    @classmethod
+    def decode(cls, data: bytes) -> Event:
+        return cls(*codec.decode(data))
+
+
+# What a consumer causes
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message for a channel: that of a client, or one that consumers listen to."""
+
+    channel: str
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SendGroup:
+    """A message for all members of a group."""
+
+    group: str
+    content: Mapping[str, Any]
+
+
+Effect = Send | SendGroup
+
+
+# What a node is told about one of its clients
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A message of a consumer for the client: ``accept``, ``text``, ``bytes``, ``close``."""
+
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """It is a member of the group from this position of the group's room on."""
+
+    group: str
+    since: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """It is no member of the group any more."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unrouted:
+    """No consumer is for this client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The consumer that was to answer the handshake failed, so there will be no answer."""
+
+
+Instruction = Say | Join | Leave | Unrouted | Failed
+
+
+def encode_instructions(instructions: list[tuple[str, Instruction]]) -> bytes:
+    """What a node is told about its connections, by name."""
+    return codec.encode([[name, *_fields(instruction)] for name, instruction in instructions])
+
+
+def decode_instructions(data: bytes) -> list[tuple[str, Instruction]]:
+    """The inverse; what a later version has to say besides is left out."""
+    found = []
+    for name, kind, *fields in codec.decode(data):
+        instruction = _instruction(kind, fields)
+        if instruction is not None:
+            found.append((name, instruction))
+    return found
+
+
+def _fields(instruction: Instruction) -> list[Any]:
+    match instruction:
+        case Say(content):
+            return ["say", content]
+        case Join(group, since):
+            return ["join", group, str(since)]
+        case Leave(group):
+            return ["leave", group]
+        case Unrouted():
+            return ["unrouted"]
+        case Failed():
+            return ["failed"]
+
+
+def _instruction(kind: str, fields: list[Any]) -> Instruction | None:
+    match kind, fields:
+        case "say", [dict(content)]:
+            return Say(content)
+        case "join", [str(group), str(since)]:
+            position = Position.parse(since)
+            return Join(group, position) if position is not None else None
+        case "leave", [str(group)]:
+            return Leave(group)
+        case "unrouted", []:
+            return Unrouted()
+        case "failed", []:
+            return Failed()
+    return None

@@ -1,0 +1,141 @@
+"""The queue of a server that runs its consumers itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.events import CONNECT, DISCONNECT, Event
+from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
+from twisted_chat.consumers.run import Layer
+from twisted_chat.consumers.runner import Runner, ends, persist, verdict
+from twisted_chat.consumers.waiting import Signal
+
+RETRY: Final = 0.2
+"""Seconds until what could not be carried out is tried again."""
+
+
+@dataclass(eq=False, slots=True)
+class _Mailbox:
+    """The events of one connection that wait, and its session."""
+
+    events: deque[Event] = field(default_factory=deque)
+    next: int = 0
+    session: bytes | None = None
+    running: bool = False
+    room: Signal = field(default_factory=Signal)
+
+
+class LocalQueue(Queue):
+    """Runs each connection's events in order, those of all connections as threads allow."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, runner: Runner, limits: QueueLimits = QueueLimits()) -> None:  # noqa: B008 - frozen
+        self._reactor: Final = reactor
+        self._runner: Final = runner
+        self._limits: Final = limits
+        self.layer: Layer
+        """Carries out what the consumers cause; to be set before anything comes."""
+        self._mailboxes: dict[str, _Mailbox] = {}
+        self._waiting = 0
+        self._room: Final = Signal()
+        self._idle: Final = Signal()
+        self._busy = 0
+
+    def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
+        mailbox = self._mailboxes.get(connection)
+        if mailbox is None:
+            if events[0].channel != CONNECT:
+                return succeed(Taken(0, known=False))
+            mailbox = self._mailboxes[connection] = _Mailbox()
+        count = 0
+        for event in events:
+            if self._waiting >= self._limits.in_all and event.channel != DISCONNECT:
+                break
+            mailbox.events.append(event)
+            self._waiting += 1
+            count += 1
+        self._start(connection, mailbox)
+        room = len(mailbox.events) < self._limits.per_connection and self._waiting < self._limits.in_all
+        return succeed(Taken(count, room=room))
+
+    def room(self, connection: str) -> Deferred[None]:
+        if self._waiting >= self._limits.in_all:
+            return self._room.wait()
+        mailbox = self._mailboxes.get(connection)
+        if mailbox is None or self._has_room(mailbox):
+            return succeed(None)
+        return mailbox.room.wait()
+
+    def post(self, event: Event, connection: str | None) -> Deferred[None]:
+        """An event that a consumer made: behind those of the connection, if there is one."""
+        if self._waiting >= self._limits.in_all:
+            return fail(NotReadyError(f"{self._waiting} events wait for consumers, which is as many as may"))
+        name = connection if connection in self._mailboxes else event.id
+        mailbox = self._mailboxes.setdefault(name, _Mailbox())
+        mailbox.events.append(event)
+        self._waiting += 1
+        self._start(name, mailbox)
+        return succeed(None)
+
+    def idle(self) -> Deferred[None]:
+        """Fires when no event is waiting or running."""
+        return self._idle.wait().addCallback(lambda _: self.idle()) if self._busy else succeed(None)
+
+    # Running
+
+    def _start(self, name: str, mailbox: _Mailbox) -> None:
+        if not mailbox.running and mailbox.events:
+            mailbox.running = True
+            self._busy += 1
+            work = Deferred.fromCoroutine(self._work(name, mailbox))
+            work.addErrback(lambda failure: self._log.failure("the events of {name} got stuck", failure, name=name))
+            work.addBoth(lambda _: self._worked(mailbox))
+
+    async def _work(self, name: str, mailbox: _Mailbox) -> None:
+        while mailbox.events:
+            event = mailbox.events[0]
+            over = await self._one(event, name, mailbox)
+            mailbox.events.popleft()
+            self._waiting -= 1
+            self._make_room(mailbox)
+            if over or (not mailbox.events and name == event.id):
+                self._waiting -= len(mailbox.events)
+                mailbox.events.clear()
+                self._mailboxes.pop(name, None)
+
+    async def _one(self, event: Event, name: str, mailbox: _Mailbox) -> bool:
+        """Whether it was the last one of its mailbox."""
+        outcome = await self._runner.run(event, mailbox.session, self.layer)
+        if outcome.session is not None:
+            mailbox.session = outcome.session
+        if outcome.effects:
+            await persist(self.layer, outcome.effects, event.id, lambda: deferLater(self._reactor, RETRY))
+        told = verdict(event, outcome)
+        if told is not None:
+            await self.layer.tell(name, told, f"{event.id}=")
+        return ends(event, outcome)
+
+    def _worked(self, mailbox: _Mailbox) -> None:
+        mailbox.running = False
+        self._busy -= 1
+        if not self._busy:
+            self._idle.fire()
+
+    def _make_room(self, mailbox: _Mailbox) -> None:
+        if self._has_room(mailbox):
+            mailbox.room.fire()
+        if self._waiting <= self._limits.in_all * 3 // 4:
+            self._room.fire()
+
+    def _has_room(self, mailbox: _Mailbox) -> bool:
+        return len(mailbox.events) <= self._limits.per_connection // 2

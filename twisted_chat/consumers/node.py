@@ -1,0 +1,232 @@
+"""The consumers' part of a server: their queue, their clients, and the groups that these are in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
+from twisted.python.threadable import isInIOThread
+
+from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, Tell, tell_here, tell_nodes
+from twisted_chat.consumers.events import decode_instructions
+from twisted_chat.consumers.group_member import GroupAudience
+from twisted_chat.consumers.loading import load_routing
+from twisted_chat.consumers.local import LocalQueue
+from twisted_chat.consumers.names import node_room
+from twisted_chat.consumers.queue import Queue
+from twisted_chat.consumers.run import Layer, Outside, Wait, open_outside
+from twisted_chat.consumers.runner import Pool, Runner
+from twisted_chat.consumers.sockets import Sockets
+from twisted_chat.core.publication import Position, Publication
+from twisted_chat.hub import Hub
+from twisted_chat.metrics import Metrics
+from twisted_chat.relay.interface import Relay
+from twisted_chat.relay.memory import MemoryRelay
+from twisted_chat.relay.url import are_shared, open_relays
+
+PATIENCE: Final = 10.0
+"""Seconds that the start waits for the node's own room."""
+
+
+class _Kind(Protocol):
+    """Where the events of this server are run: here, or by workers."""
+
+    queue: Queue
+
+    def takes(self, handshake: Mapping[str, Any]) -> bool:
+        """Whether consumers are for such a WebSocket, as far as that is known here."""
+
+    def begin(self, sockets: Sockets) -> Deferred[None]: ...
+
+    async def finish(self) -> None:
+        """Wait for what has to be done before the relay closes, then end."""
+
+
+class ConsumerNode:
+    """See the parts. `node` is the name under which its connections are known."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        node: str,
+        routing: str | None,
+        threads: int,
+        relay: Sequence[str],
+        environ: Mapping[str, str],
+        metrics: Metrics,
+        directory: Path,
+    ) -> None:
+        """Without a `routing`, workers have it. Raises `RoutingError` and `RelayError`."""
+        self._reactor: Final = reactor
+        many = are_shared(relay)
+        self._relay: Final[Relay] = (
+            open_relays(relay, reactor=reactor, history=GROUP_HISTORY, environ=environ)
+            if many
+            else MemoryRelay(reactor, GROUP_HISTORY)
+        )
+        self.groups: Final = Hub(self._relay, reactor, metrics, GroupAudience)
+        self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None
+        if routing is None:
+            self._kind: Final[_Kind] = _Remote(reactor, relay, node)
+        else:
+            tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
+            self._kind = _Here(reactor, routing, threads, environ, directory, self._relay, tell)
+        self.sockets: Final = Sockets(reactor, self._kind.queue)
+
+    def takes(self, handshake: Mapping[str, Any]) -> bool:
+        """Whether consumers are for such a WebSocket, as far as that is known here."""
+        return self._kind.takes(handshake)
+
+    def start(self) -> Deferred[None]:
+        """Fires when clients can come."""
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self._relay.start(self.groups)
+        if self._room is not None:
+            await self._room.start().addTimeout(PATIENCE, self._reactor).addErrback(_trap_timeout)
+        await self._kind.begin(self.sockets)
+
+    async def stop(self, longest: float) -> None:
+        """All clients are gone: their consumers are told, for as long as `longest` seconds, then everything ends."""
+        with suppress(defer.TimeoutError, defer.CancelledError):
+            await self.sockets.idle().addTimeout(longest, self._reactor)
+        with suppress(defer.TimeoutError, defer.CancelledError):
+            await Deferred.fromCoroutine(self._kind.finish()).addTimeout(longest, self._reactor)
+        self.sockets.close()
+        if self._room is not None:
+            self._room.stop()
+        await self._relay.stop()
+
+    def _tell_one(self, connection: str, instruction: Any) -> None:
+        self.sockets.instruct(connection, instruction)
+
+    def _told(self, publication: Publication) -> None:
+        for connection, instruction in decode_instructions(publication.data):
+            self.sockets.instruct(connection, instruction)
+
+
+class _Here:
+    """Consumers run in threads of this server."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        routing: str,
+        threads: int,
+        environ: Mapping[str, str],
+        directory: Path,
+        relay: Relay,
+        tell: Tell,
+    ) -> None:
+        loaded = load_routing(routing, environ, directory)
+        self._router: Final = loaded.router
+        self._pool: Final = Pool(reactor, threads)
+        self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around))
+        self.queue.layer = Delivery(relay, tell, self.queue.post)
+        self._outside: Final = outside(reactor, self.queue.layer)
+        self._end_outside: Callable[[], None] = lambda: None
+
+    def takes(self, handshake: Mapping[str, Any]) -> bool:
+        return self._router.takes(handshake)
+
+    def begin(self, sockets: Sockets) -> Deferred[None]:
+        self._pool.start()
+        self._end_outside = open_outside(self._outside)
+        return defer.succeed(None)
+
+    async def finish(self) -> None:
+        try:
+            await self.queue.idle()
+        finally:
+            self._end_outside()
+            self._pool.stop()
+
+
+class _Remote:
+    """Workers run them."""
+
+    def __init__(self, reactor: Any, relay: Sequence[str], node: str) -> None:
+        from twisted_chat.consumers.redis.connection import queue_server
+        from twisted_chat.consumers.redis.node import NodeQueue
+
+        self.queue = NodeQueue(reactor, queue_server(relay), node)
+
+    def takes(self, handshake: Mapping[str, Any]) -> bool:
+        return True  # they know, and may leave it to the rest of the site
+
+    def begin(self, sockets: Sockets) -> Deferred[None]:
+        self.queue.connections = sockets.settled
+        self.queue.lost = sockets.lost
+        return self.queue.start()
+
+    async def finish(self) -> None:
+        await self.queue.stop()
+
+
+class _NodeRoom:
+    """What this node is told to do for its clients; a `core.room.Member`."""
+
+    _log = Logger()
+
+    def __init__(self, room: str, hub: Hub, told: Callable[[Publication], None]) -> None:
+        self._room: Final = room
+        self._hub: Final = hub
+        self._told: Final = told
+        self._live: Deferred[None] | None = None
+
+    def start(self) -> Deferred[None]:
+        """Fires when it hears what it is told."""
+        live = self._live = Deferred()
+        self._hub.follow(self._room, self, 0)
+        return live
+
+    def stop(self) -> None:
+        self._hub.unfollow(self._room)
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            with self._log.failuresHandled("what this node was told is not understood"):
+                self._told(publication)
+
+    def reset(self, position: Position) -> None:
+        self._log.error("some of what consumers said to clients of this node is lost: Redis does not have it any more")
+
+    def live(self, position: Position) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.callback(None)
+
+    def writable(self) -> bool:
+        return True
+
+
+def outside(reactor: Any, layer: Layer) -> Outside:
+    """How code of this process sends that no consumer called."""
+    return Outside(layer, _wait(reactor), lambda: f"outside-{secrets.token_hex(8)}")
+
+
+def _wait(reactor: Any) -> Wait:
+    log = Logger()
+
+    def wait(begin: Callable[[], Deferred[None]]) -> None:
+        if isInIOThread():
+            begin().addErrback(lambda failure: log.failure("what was sent outside of a consumer is lost", failure))
+        else:
+            blockingCallFromThread(reactor, begin)
+
+    return wait
+
+
+def _trap_timeout(failure: Any) -> None:
+    failure.trap(defer.TimeoutError)

@@ -1,0 +1,118 @@
+"""The links to the Redis that has the queue, of nodes and of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.redis.scripts import SCRIPTS
+from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
+from twisted_chat.relay.redis.errors import describe, is_expected
+from twisted_chat.relay.redis.greeting import greet, prepare
+from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.link import Link
+from twisted_chat.relay.redis.protocol import Argument, CommandProtocol
+from twisted_chat.relay.redis.scripts import Call, ScriptCaller
+from twisted_chat.relay.redis.url import RedisServer, parse_url
+
+
+def queue_server(urls: Sequence[str]) -> RedisServer:
+    """The one of several servers that has the queue: the same for all that are given the same ones, in any order.
+
+    Raises `RelayError`.
+    """
+    return min((parse_url(url) for url in urls), key=lambda server: server.name)
+
+
+class QueueLink:
+    """Commands and scripts, in order. Both fail with `NotReadyError` where nobody knows whether they were done."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IRedisReactor,
+        server: RedisServer,
+        limits: LinkLimits = LinkLimits(),  # noqa: B008 - frozen
+        up: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._link: Final = Link(
+            reactor,
+            redis_endpoint(reactor, server, limits),
+            lambda: CommandProtocol(reactor, limits),
+            partial(prepare, server=server, scripts=SCRIPTS),
+            name=f"{server.name} for the queue",
+            limits=limits,
+            up=lambda _: self._came(up),
+            down=self._went,
+        )
+        self._reactor: Final = reactor
+        self._scripts: Final = ScriptCaller(self._link.execute, SCRIPTS)
+        self.up_since: float | None = None
+        """When the connection that there is was made; None while there is none."""
+
+    def start(self) -> Deferred[None]:
+        """Fires when it is known whether Redis is there."""
+        tried = self._link.tried()
+        self._link.start()
+        return tried
+
+    def stop(self) -> Deferred[None]:
+        return self._link.stop()
+
+    def execute(self, *args: Argument) -> Deferred[Any]:
+        return self._link.execute(*args).addErrback(self._not_ready)
+
+    def call(self, call: Call) -> Deferred[Any]:
+        return self._scripts.call(call).addErrback(self._not_ready)
+
+    def _not_ready(self, failure: Failure) -> None:
+        error = failure.value
+        if not is_expected(error) and error_of_the_group(error) is None:
+            self._log.failure("Redis did not do what the queue asked for", failure)
+        raise NotReadyError(describe(error)) from error
+
+    def _came(self, up: Callable[[], None]) -> None:
+        self.up_since = self._reactor.seconds()
+        up()
+
+    def _went(self) -> None:
+        self.up_since = None
+
+
+class BlockingLink:
+    """One command at a time, which may wait in Redis for something to happen."""
+
+    def __init__(self, reactor: IRedisReactor, server: RedisServer, limits: LinkLimits = LinkLimits()) -> None:  # noqa: B008 - frozen
+        self._link: Final = Link(
+            reactor,
+            redis_endpoint(reactor, server, limits),
+            lambda: CommandProtocol(reactor, limits),
+            partial(greet, server=server),
+            name=f"{server.name} for waiting",
+            limits=limits,
+            up=lambda _: None,
+            down=lambda: None,
+        )
+
+    def start(self) -> None:
+        self._link.start()
+
+    def stop(self) -> Deferred[None]:
+        return self._link.stop()
+
+    def execute(self, *args: Argument) -> Deferred[Any]:
+        """Fails as `CommandProtocol.execute_command` does."""
+        return self._link.execute(*args)
+
+
+def error_of_the_group(error: BaseException | None) -> str | None:
+    """``NOGROUP`` when the stream or its group is not there."""
+    text = str(error)
+    return "NOGROUP" if "NOGROUP" in text or "No such key" in text else None

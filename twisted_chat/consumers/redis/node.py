@@ -1,0 +1,124 @@
+"""The queue as a node sees it: it puts events in, and others run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.events import DISCONNECT, Event
+from twisted_chat.consumers.names import node_of
+from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
+from twisted_chat.consumers.redis.connection import QueueLink
+from twisted_chat.consumers.redis.lives import Life
+from twisted_chat.consumers.redis.names import READY, WAITING, connections_key, mailbox_key
+from twisted_chat.consumers.redis.scripts import ENQUEUE
+from twisted_chat.relay.redis.endpoints import IRedisReactor
+from twisted_chat.relay.redis.scripts import Call
+from twisted_chat.relay.redis.url import RedisServer
+
+LOOK: Final = (0.05, 1.0)
+"""Seconds between two looks whether there is room again, the first and the longest."""
+
+PATIENCE: Final = 2.0
+"""Seconds that `start` waits for Redis."""
+
+
+class NodeQueue(Queue):
+    """Events of the connections of one node.
+
+    connections
+        those that there are, as far as the queue knows of them
+    lost
+        one of them was given up by the others, while this node could not be heard
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IRedisReactor,
+        server: RedisServer,
+        node: str,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._reactor: Final = reactor
+        self._limits: Final = limits
+        self._connections: Final = connections_key(node.encode())
+        self._link: Final = QueueLink(reactor, server, up=lambda: self._life.beat())
+        self._life: Final = Life(reactor, self._link, node, self._given_up)
+        self.connections: Callable[[], Collection[str]] = tuple
+        self.lost: Callable[[str], None] = lambda _: None
+
+    def start(self) -> Deferred[None]:
+        """Fires when it is known whether Redis is there."""
+        tried = self._link.start().addCallback(lambda _: self._life.start())
+        return tried.addTimeout(PATIENCE, self._reactor).addErrback(lambda _: None)
+
+    async def stop(self) -> None:
+        with suppress(NotReadyError):  # the others find out
+            await self._life.stop()
+        await self._link.stop()
+
+    def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
+        name = connection.encode()
+        call = Call(
+            ENQUEUE,
+            (connections_key(node_of(connection).encode()), mailbox_key(name), READY, WAITING),
+            (
+                name,
+                str(events[0].content.get("path", "")),
+                first,
+                self._limits.in_all,
+                int(events[-1].channel == DISCONNECT),
+                *(event.encode() for event in events),
+            ),
+        )
+        return self._link.call(call).addCallback(self._taken, len(events))
+
+    def _taken(self, reply: Sequence[int], asked: int) -> Taken:
+        count, here, waiting = reply
+        if count < 0:
+            return Taken(0, known=False)
+        full = here >= self._limits.per_connection or waiting >= self._limits.in_all
+        return Taken(count, room=count == asked and not full)
+
+    def room(self, connection: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._room(mailbox_key(connection.encode())))
+
+    async def _room(self, mailbox: bytes) -> None:
+        wait, longest = LOOK
+        while True:
+            await deferLater(self._reactor, wait)
+            wait = min(2 * wait, longest)
+            try:
+                here = await self._link.execute("LLEN", mailbox)
+                waiting = int(await self._link.execute("GET", WAITING) or 0)
+            except NotReadyError:
+                continue
+            if here <= self._limits.per_connection // 2 and waiting < self._limits.in_all:
+                return
+
+    # Being given up
+
+    def _given_up(self) -> None:
+        mine = set(self.connections())
+        if mine:
+            self._link.execute("HKEYS", self._connections).addCallbacks(self._compare, _ignore, (mine,))
+
+    def _compare(self, known: list[bytes], mine: set[str]) -> None:
+        gone = mine - {name.decode() for name in known}
+        if gone:
+            self._log.warn("{count} connections were given up, and end", count=len(gone))
+        for name in gone:
+            self.lost(name)
+
+
+def _ignore(_: Failure | Any) -> None:
+    """It is found out with the next event of each."""

@@ -1,0 +1,16 @@
+"""The scripts of the queue; their files say what they do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted_chat.relay.redis.scripts import HEARTBEAT, Script
+
+ENQUEUE: Final = Script("enqueue.lua", __package__)
+POST: Final = Script("post.lua", __package__)
+COMMIT: Final = Script("commit.lua", __package__)
+RELEASE: Final = Script("release.lua", __package__)
+KEEP: Final = Script("keep.lua", __package__)
+BURY: Final = Script("bury.lua", __package__)
+FORGET: Final = Script("forget.lua", __package__)
+SCRIPTS: Final = (ENQUEUE, POST, COMMIT, RELEASE, KEEP, BURY, FORGET, HEARTBEAT)

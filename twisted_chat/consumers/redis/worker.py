@@ -1,0 +1,299 @@
+"""The queue as a worker sees it: it takes tokens, and runs the events of their mailboxes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.events import Event
+from twisted_chat.consumers.names import node_of
+from twisted_chat.consumers.queue import FAIREST, QueueLimits
+from twisted_chat.consumers.redis.connection import BlockingLink, QueueLink, error_of_the_group
+from twisted_chat.consumers.redis.lives import Life
+from twisted_chat.consumers.redis.names import (
+    READY,
+    WAITING,
+    WORKERS,
+    connections_key,
+    mailbox_key,
+    posted_key,
+    session_key,
+)
+from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, POST, RELEASE
+from twisted_chat.consumers.run import Layer
+from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
+from twisted_chat.consumers.waiting import Signal
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS
+from twisted_chat.relay.redis.endpoints import IRedisReactor
+from twisted_chat.relay.redis.errors import is_expected
+from twisted_chat.relay.redis.scripts import Call
+from twisted_chat.relay.redis.url import RedisServer
+
+KEEPING: Final = 2.0
+"""Seconds between two times at which a worker says what it is busy with, and looks for what dead ones have left."""
+
+DEAD: Final = 10.0
+"""Seconds of silence about a token after which another worker takes it."""
+
+WAIT: Final = 1.0
+"""Seconds that one question for tokens waits in Redis."""
+
+RETRY: Final = 0.2
+"""Seconds until what could not be done is tried again."""
+
+FORGOTTEN_MS: Final = 60_000
+"""Milliseconds of silence after which a worker that holds nothing is forgotten."""
+
+COROUTINES: Final = 100
+"""Mailboxes that a worker is busy with at most, threads or not: coroutines need none."""
+
+
+class Worker:
+    """Takes as many mailboxes as it has threads for, and some more so that none has to wait for Redis."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IRedisReactor,
+        server: RedisServer,
+        runner: Runner,
+        threads: int,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.name: Final = secrets.token_hex(8)
+        self.layer: Layer
+        """Carries out what the consumers cause; to be set before `start`."""
+        self._reactor: Final = reactor
+        self._runner: Final = runner
+        self._limits: Final = limits
+        self._most_blocking: Final = 2 * threads
+        self._link: Final = QueueLink(reactor, server, up=self._up)
+        self._blocking: Final = BlockingLink(reactor, server)
+        self._life: Final = Life(reactor, self._link, f"worker-{self.name}")
+        self._me: Final = self.name.encode()
+        self._held: dict[bytes, bytes] = {}
+        """Mailboxes by the tokens that we hold."""
+        self._on_reactor = 0
+        """How many of them are in a coroutine now, and need no thread."""
+        self._changed: Final = Signal()
+        self._stopping = False
+        self._taking: Deferred[None] | None = None
+        self._keeping: Final = LoopingCall(self._keep)
+        self._keeping.clock = reactor
+
+    # Life
+
+    def start(self) -> Deferred[None]:
+        """Fires when it is known whether Redis is there."""
+        tried = self._link.start()
+        self._blocking.start()
+        self._life.start()
+        self._keeping.start(KEEPING, now=False)
+        self._taking = Deferred.fromCoroutine(self._take())
+        self._taking.addErrback(lambda failure: self._log.failure("no more is taken from the queue", failure))
+        return tried
+
+    async def stop(self) -> None:
+        """Take nothing more, and finish what was begun."""
+        self._stopping = True
+        self._changed.fire()
+        if self._taking is not None:
+            await self._taking  # what it is given now is ours to give back
+        while self._held:
+            await self._changed.wait()
+        if self._keeping.running:
+            self._keeping.stop()
+        with suppress(NotReadyError):  # another worker does it
+            await self._life.stop()
+            await self._link.call(Call(FORGET, (READY,), (self._me, FORGOTTEN_MS)))
+        await self._blocking.stop()
+        await self._link.stop()
+
+    @property
+    def busy(self) -> int:
+        """Mailboxes that it is busy with."""
+        return len(self._held)
+
+    def _up(self) -> None:
+        self._life.beat()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        made = self._link.execute("XGROUP", "CREATE", READY, WORKERS, "0", "MKSTREAM")
+        made.addErrback(lambda _: None)  # it is there already; if that is not why, the next question shows it
+
+    # Taking
+
+    async def _take(self) -> None:
+        while not self._stopping:
+            room = self._room()
+            if room <= 0:
+                await self._changed.wait()
+                continue
+            try:
+                reply = await self._blocking.execute(
+                    *("XREADGROUP", "GROUP", WORKERS, self._me, "COUNT", room),
+                    *("BLOCK", int(WAIT * 1000), "STREAMS", READY, ">"),
+                )
+            except Exception as error:  # noqa: BLE001 - whatever Redis has against it
+                await self._not_taken(error)
+                continue
+            for _, entries in reply or ():
+                self._begin(entries)
+
+    async def _not_taken(self, error: Exception) -> None:
+        if error_of_the_group(error):
+            self._prepare()  # Redis has lost its data, or is new
+        elif not is_expected(error):
+            self._log.failure("the queue could not be asked for work")
+        await deferLater(self._reactor, RETRY)
+
+    def _room(self) -> int:
+        return min(self._most_blocking - len(self._held) + self._on_reactor, COROUTINES - len(self._held))
+
+    def _begin(self, entries: Sequence[Any]) -> None:
+        tokens = {token: fields[1] for token, fields in entries if fields}
+        if self._stopping:
+            if tokens:
+                pairs = (part for pair in tokens.items() for part in pair)
+                self._link.call(Call(RELEASE, (READY,), (self._me, *pairs))).addErrback(lambda _: None)
+            return
+        for token, mailbox in tokens.items():
+            if token not in self._held:
+                self._held[token] = mailbox
+                work = Deferred.fromCoroutine(self._work(token, mailbox))
+                work.addErrback(self._failed).addBoth(self._done, token)
+
+    def _done(self, _: object, token: bytes) -> None:
+        self._held.pop(token, None)
+        self._changed.fire()
+
+    def _failed(self, failure: Failure) -> None:
+        # Another worker takes what we were busy with.
+        if not failure.check(NotReadyError):
+            self._log.failure("a mailbox could not be emptied", failure)
+
+    # Working
+
+    async def _work(self, token: bytes, mailbox: bytes) -> None:
+        data, session = await self._look(mailbox)
+        if data is None:
+            await self._commit(token, mailbox, None, Outcome(), go_on=False)  # it was done already
+        done = 0
+        while data is not None and token in self._held:
+            event = Event.decode(data)
+            outcome = await self._run(event, session)
+            await self._carry_out(event, outcome, mailbox)
+            done += 1
+            go_on = done < FAIREST and not self._stopping
+            data, session = await self._commit(token, mailbox, event, outcome, go_on=go_on)
+
+    async def _look(self, mailbox: bytes) -> tuple[bytes | None, bytes | None]:
+        """The first event, and the session."""
+        while True:
+            first = self._link.execute("LINDEX", mailbox_key(mailbox), 0)
+            session = self._link.execute("GET", session_key(mailbox))
+            found: list[tuple[bool, Any]] = await DeferredList([first, session], consumeErrors=True)
+            if all(answered for answered, _ in found):
+                return found[0][1], found[1][1]
+            await self._pause()
+
+    async def _run(self, event: Event, session: bytes | None) -> Outcome:
+        if self._runner.blocks(event):
+            return await self._runner.run(event, session, self.layer)
+        self._on_reactor += 1
+        self._changed.fire()
+        try:
+            return await self._runner.run(event, session, self.layer)
+        finally:
+            self._on_reactor -= 1
+
+    async def _carry_out(self, event: Event, outcome: Outcome, mailbox: bytes) -> None:
+        if outcome.effects:
+            await persist(self.layer, outcome.effects, event.id, self._pause)
+        told = verdict(event, outcome)
+        while told is not None:
+            try:
+                await self.layer.tell(mailbox.decode(), told, f"{event.id}=")
+            except NotReadyError:
+                await self._pause()
+            else:
+                return
+
+    async def _commit(
+        self, token: bytes, mailbox: bytes, event: Event | None, outcome: Outcome, *, go_on: bool
+    ) -> tuple[bytes | None, bytes | None]:
+        """The next event, and the session."""
+        connections = connections_key(node_of(mailbox.decode()).encode())
+        beginning = event.encode_id() if event is not None else b""
+        over = event is not None and ends(event, outcome)
+        call = Call(
+            COMMIT,
+            (READY, mailbox_key(mailbox), session_key(mailbox), WAITING, connections),
+            (token, self._me, mailbox, beginning, outcome.session or b"", int(over), int(go_on)),
+        )
+        while True:
+            try:
+                reply = await self._link.call(call)
+            except NotReadyError:
+                await self._pause()  # whether it was done or not
+            else:
+                return (reply[1], reply[2]) if reply[0] == 1 else (None, None)
+
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._reactor, RETRY)
+
+    # Keeping what is ours, taking what was left
+
+    def _keep(self) -> None:
+        Deferred.fromCoroutine(self._kept()).addErrback(self._not_kept)
+
+    async def _kept(self) -> None:
+        tokens = list(self._held)
+        if tokens:
+            for lost in await self._link.call(Call(KEEP, (READY,), (self._me, *tokens))):
+                self._held.pop(lost, None)
+        room = self._room()
+        if self._stopping or room <= 0:
+            return
+        idle = int(DEAD * 1000)
+        reply = await self._link.execute("XAUTOCLAIM", READY, WORKERS, self._me, idle, "0", "COUNT", room)
+        self._begin([entry for entry in reply[1] if entry])
+        await self._link.call(Call(FORGET, (READY,), ("", FORGOTTEN_MS)))
+
+    def _not_kept(self, failure: Failure) -> None:
+        if not failure.check(NotReadyError):
+            self._log.failure("a worker could not keep its tokens", failure)
+
+    # What consumers post
+
+    def post(self, event: Event, connection: str | None) -> Deferred[None]:
+        """See `local.LocalQueue.post`."""
+        own, name = event.id.encode(), (connection or "").encode()
+        call = Call(
+            POST,
+            (
+                posted_key(own),
+                connections_key(node_of(connection or "").encode()),
+                mailbox_key(name),
+                mailbox_key(own),
+                READY,
+                WAITING,
+            ),
+            (name, own, event.encode(), self._limits.in_all, int(IDEMPOTENCY_SECONDS * 1000)),
+        )
+        return self._link.call(call).addCallback(_posted)
+
+
+def _posted(reply: int) -> None:
+    if reply != 1:
+        raise NotReadyError("as many events wait for consumers as may")

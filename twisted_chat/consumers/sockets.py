@@ -1,0 +1,162 @@
+"""The clients of this node that consumers speak to: what they send becomes events, what they are told reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from twisted_chat.consumers.events import (
+    CONNECT,
+    DISCONNECT,
+    RECEIVE,
+    Event,
+    Failed,
+    Instruction,
+    Join,
+    Leave,
+    Say,
+    Unrouted,
+)
+from twisted_chat.consumers.inlet import Inlet
+from twisted_chat.consumers.names import reply_channel
+from twisted_chat.consumers.queue import Queue
+from twisted_chat.consumers.waiting import Signal
+from twisted_chat.core.publication import Position
+
+
+class Client(Protocol):
+    """One client's connection, from its handshake on."""
+
+    name: str
+    path: str
+
+    def say(self, content: Mapping[str, Any]) -> None:
+        """What a consumer sent to its reply channel."""
+
+    def join(self, group: str, since: Position) -> None:
+        """It is in the group, and is given what was sent to it after that."""
+
+    def leave(self, group: str) -> None:
+        """The inverse; no harm if it is not in it."""
+
+    def unrouted(self) -> None:
+        """Its handshake is not for any consumer."""
+
+    def failed(self) -> None:
+        """The consumer of its handshake failed."""
+
+    def pause(self) -> None:
+        """Read nothing from it until `resume`."""
+
+    def resume(self) -> None:
+        """The inverse."""
+
+    def lost(self) -> None:
+        """It was given up: its consumers have been told that it is gone. End it."""
+
+
+class Sockets:
+    """All of them, by the names of their connections."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, queue: Queue) -> None:
+        self._reactor: Final = reactor
+        self._queue: Final = queue
+        self._clients: dict[str, tuple[Client, Inlet]] = {}
+        self._ending: set[Inlet] = set()
+        self._ended: Final = Signal()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def settled(self) -> set[str]:
+        """The connections that the queue knows of."""
+        return {name for name, (_, inlet) in self._clients.items() if inlet.taken}
+
+    def lost(self, connection: str) -> None:
+        """This one was given up."""
+        known = self._clients.get(connection)
+        if known is not None:
+            known[0].lost()
+
+    # What clients do
+
+    def connect(self, client: Client, handshake: Mapping[str, Any]) -> None:
+        """A client is there, and waits for an answer."""
+
+        def empty() -> None:
+            if inlet in self._ending:
+                self._ending.discard(inlet)
+                self._ended.fire()
+
+        inlet = Inlet(
+            self._reactor,
+            self._queue,
+            client.name,
+            pause=client.pause,
+            resume=client.resume,
+            lost=client.lost,
+            empty=empty,
+        )
+        self._clients[client.name] = client, inlet
+        self._put(client, inlet, CONNECT, handshake)
+
+    def receive(self, client: Client, frame: Mapping[str, Any]) -> None:
+        """It sent ``{"text": …}`` or ``{"bytes": …}``."""
+        known = self._clients.get(client.name)
+        if known is not None:
+            self._put(client, known[1], RECEIVE, {"path": client.path, **frame})
+
+    def disconnect(self, client: Client, code: int) -> None:
+        """It is gone, for a reason that a WebSocket close code says."""
+        known = self._clients.pop(client.name, None)
+        if known is not None:
+            self._ending.add(known[1])
+            self._put(client, known[1], DISCONNECT, {"path": client.path, "code": code})
+
+    def forget(self, client: Client) -> None:
+        """It is none of ours any more, and its consumers need not be told."""
+        known = self._clients.pop(client.name, None)
+        if known is not None:
+            known[1].close()
+
+    def idle(self) -> Deferred[None]:
+        """Fires when the consumers of all that are gone have been told so, or the queue at least."""
+        return self._ended.wait().addCallback(lambda _: self.idle()) if self._ending else succeed(None)
+
+    def close(self) -> None:
+        """Give up what could not be put into the queue."""
+        for inlet in [*self._ending, *(inlet for _, inlet in self._clients.values())]:
+            inlet.close()
+        self._clients.clear()
+
+    def _put(self, client: Client, inlet: Inlet, channel: str, content: Mapping[str, Any]) -> None:
+        order = inlet.next
+        content = {**content, "reply_channel": reply_channel(client.name), "order": order}
+        inlet.put(Event(f"{client.name}.{order}", channel, content))
+
+    # What clients are told
+
+    def instruct(self, connection: str, instruction: Instruction) -> None:
+        """Do what a consumer wants; nothing if the client is gone."""
+        known = self._clients.get(connection)
+        if known is None:
+            return
+        client = known[0]
+        with self._log.failuresHandled("a client could not be told what a consumer wants"):
+            match instruction:
+                case Say(content):
+                    client.say(content)
+                case Join(group, since):
+                    client.join(group, since)
+                case Leave(group):
+                    client.leave(group)
+                case Unrouted():
+                    client.unrouted()
+                case Failed():
+                    client.failed()

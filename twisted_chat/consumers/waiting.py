@@ -1,0 +1,44 @@
+"""Waiting for several at once, and until something is so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+
+async def gather(begun: Iterable[Deferred[Any]]) -> None:
+    """Returns when all have been answered; raises the first error as it was."""
+    waiting = list(begun)
+    if not waiting:
+        return
+    try:
+        await gatherResults(waiting, consumeErrors=True)
+    except FirstError as first:
+        error = first.subFailure.value
+        assert error is not None
+        raise error from None
+
+
+class Signal:
+    """Something that happens again and again, and that others wait for."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self) -> Deferred[None]:
+        """Fires when it happens next; may be cancelled."""
+        waiting: Deferred[None] = Deferred(self._waiting_no_more)
+        self._waiting.append(waiting)
+        return waiting
+
+    def fire(self) -> None:
+        """It happens."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _waiting_no_more(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)

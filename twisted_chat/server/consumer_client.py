@@ -1,0 +1,247 @@
+"""One client of the consumers, from its handshake, which they answer, to its end; a `consumers.sockets.Client`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.web.http import Request
+
+from twisted_chat.consumers.group_member import CONSUMER_FRAMES, GroupMember, close_of, frame_of
+from twisted_chat.consumers.names import group_room
+from twisted_chat.consumers.sockets import Sockets
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.publication import Position
+from twisted_chat.core.session import Session
+from twisted_chat.hub import Hub
+from twisted_chat.server.connection import Connection, Connections
+from twisted_chat.server.consumer_socket import ABNORMAL, ConsumerSocket
+from twisted_chat.server.http.upgrade import upgrade
+from twisted_chat.server.json_response import refuse
+
+LEFT: Final = "closed_by_consumer"
+"""Why a connection ended that a consumer closed."""
+
+
+class ConsumerClient(Connection):
+    """Until a consumer has answered it is a request, which is held; then a socket.
+
+    visitor
+        makes the session of its membership in a room
+    groups
+        the rooms that are groups
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        connections: Connections,
+        socket: ConsumerSocket,
+        session: Session,
+        address: str | None,
+        *,
+        request: Request,
+        sockets: Sockets,
+        groups: Hub,
+        visitor: Callable[[str], Session],
+        otherwise: Callable[[], None],
+    ) -> None:
+        super().__init__(connections, socket, session, address)
+        socket.adopt(self, self)
+        socket.format = CONSUMER_FRAMES
+        self.name: Final = connections.name()
+        self.path: Final = session.room
+        self._socket: Final = socket
+        self._request: Request | None = request
+        self._sockets: Final = sockets
+        self._groups: Final = groups
+        self._visitor: Final = visitor
+        self._otherwise: Final = otherwise
+        self._timeout: IDelayedCall | None = None
+        self._members: dict[str, GroupMember] = {}
+        self._joining: dict[str, Position] = {}
+        self._open = False
+        self._paused = False
+        self._gone = False
+
+    # The handshake
+
+    def begin(self, handshake: Mapping[str, Any]) -> None:
+        """Ask the consumers. Raises `ChatError` when the server has connections enough."""
+        assert self._request is not None
+        self._all.add(self)
+        self.began = self._reactor.seconds()
+        self._all.metrics.connected(self.edge.transport_name)
+        self._request.notifyFinish().addErrback(self._left)
+        self._timeout = self._reactor.callLater(self._all.limits.handshake_timeout, self._unanswered)
+        self._sockets.connect(self, handshake)
+
+    def _left(self, _: object) -> None:
+        """The client did not wait for the answer."""
+        if self._request is not None:
+            self._request = None
+            self._over(ABNORMAL, "client_left")
+
+    def _unanswered(self) -> None:
+        self._refuse(ChatError(Reason.TRY_AGAIN, "no consumer has answered in time; try again"))
+
+    def _refuse(self, error: ChatError) -> None:
+        request, self._request = self._request, None
+        if request is None:
+            return
+        self._all.metrics.refused(error.reason.code)
+        request.write(refuse(request, error))
+        request.finish()
+        self._over(ABNORMAL, error.reason.code)
+
+    def _accept(self, subprotocol: object) -> None:
+        request, self._request = self._request, None
+        if request is None:
+            return
+        self._stop_waiting()
+        self._socket.subprotocol = subprotocol if isinstance(subprotocol, str) else None
+        try:
+            upgrade(request, self._socket)
+        except OSError:  # it left in this very moment
+            self._over(ABNORMAL, "client_left")
+
+    def unrouted(self) -> None:
+        if self._request is None:
+            return
+        self._request = None
+        self._stop_waiting()
+        self._sockets.forget(self)
+        self._end("unrouted")
+        self._otherwise()
+
+    def failed(self) -> None:
+        self._refuse(ChatError(Reason.INTERNAL, "the consumer of this failed; the server's log says why"))
+
+    # The socket
+
+    def opened(self) -> None:
+        self._open = True
+        if self._paused:
+            self._socket.pause()
+        joining, self._joining = self._joining, {}
+        for group, since in joining.items():
+            self.join(group, since)
+
+    def frame(self, payload: bytes, *, binary: bool) -> None:
+        """The client sent one."""
+        if self._reason is None:
+            self._sockets.receive(self, {"bytes": payload} if binary else {"text": payload.decode("utf-8")})
+
+    def closed(self, code: int) -> None:
+        """The client is gone, with this close code."""
+        self._over(code, self._reason or "client_left")
+
+    # What consumers want
+
+    def say(self, content: Mapping[str, Any]) -> None:
+        close = close_of(content)
+        frame = frame_of(content)
+        if not self._open:
+            if close is not None and not frame and not content.get("accept"):
+                self._refuse(ChatError(Reason.NOT_ALLOWED, "the consumer of this does not accept you"))
+                return
+            if frame or content.get("accept"):
+                self._accept(content.get("subprotocol"))
+        if self._open and self._reason is None:
+            for member in self._members.values():
+                self._groups.flush(member.session.room)  # what came before may not be overtaken
+            if frame:
+                self.outbox.write(frame)
+            if close is not None:
+                self._hang_up(close)
+
+    def join(self, group: str, since: Position) -> None:
+        if not self._open:
+            self._joining.setdefault(group, since)
+        elif group not in self._members and self._reason is None:
+            member = GroupMember(self.name, self._visitor(group_room(group)), self.outbox, self._hang_up_later)
+            self._members[group] = member
+            self._groups.join(member, since)
+
+    def leave(self, group: str) -> None:
+        self._joining.pop(group, None)
+        member = self._members.pop(group, None)
+        if member is not None:
+            self._groups.leave(member)
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._open and not self._gone:
+            self._socket.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._open and not self._gone:
+            self._socket.resume()
+
+    def lost(self) -> None:
+        self.close(ChatError(Reason.GOING_AWAY, "this connection was given up; come back"))
+
+    def _hang_up(self, code: int) -> None:
+        if self._reason is None:
+            self._reason = LEFT
+            self._leave()
+            self.outbox.flush()
+            self.outbox.close()
+            self._socket.hang_up(code)
+
+    def _hang_up_later(self, code: int) -> None:
+        # A room may not be left while it delivers.
+        self._reactor.callLater(0, self._hang_up, code)
+
+    # The end
+
+    def close(self, error: ChatError) -> None:
+        if self._request is not None:
+            self._refuse(error)
+        elif self._open:
+            super().close(error)
+
+    def ended(self, reason: str) -> None:
+        """`closed` tells with which code."""
+
+    def _drained(self) -> None:
+        for member in list(self._members.values()):
+            self._groups.resume(member)
+
+    def _leave(self) -> None:
+        for group in list(self._members):
+            self.leave(group)
+        self._joining.clear()
+
+    def beat(self) -> None:
+        self.edge.beat()
+
+    def _stop_waiting(self) -> None:
+        if self._timeout is not None and self._timeout.active():
+            self._timeout.cancel()
+
+    def _over(self, code: int, reason: str) -> None:
+        if not self._gone:
+            self._end(reason)
+            self._sockets.disconnect(self, code)
+
+    def _end(self, reason: str) -> None:
+        self._gone = True
+        self._reason = self._reason or reason
+        self._stop_waiting()
+        self._leave()
+        self.outbox.close()
+        self._all.metrics.disconnected(self.edge.transport_name, self._reason)
+        self._log.info(
+            "{transport} of consumers at {path!r} from {address} ended after {seconds:.1f} s: {reason}",
+            transport=self.edge.transport_name,
+            path=self.path,
+            address=self.address or "a local socket",
+            seconds=self._reactor.seconds() - self.began,
+            reason=self._reason,
+        )
+        self._all.remove(self)

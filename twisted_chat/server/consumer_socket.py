@@ -1,0 +1,76 @@
+"""The WebSocket of a client that consumers speak to."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted_chat.server.connection import Connection
+from twisted_chat.server.websocket import ChatSocket
+
+
+class Receiver(Protocol):
+    """What is told of frames, and of the end."""
+
+    def opened(self) -> None: ...
+    def frame(self, payload: bytes, *, binary: bool) -> None: ...
+    def closed(self, code: int) -> None: ...
+
+
+ABNORMAL = 1006
+"""The code of a connection that ended without a closing handshake (RFC 6455, section 7.1.5)."""
+
+NO_STATUS = 1005
+"""The code of a close frame without one."""
+
+
+class ConsumerSocket(ChatSocket):
+    """Frames go to its receiver as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.receiver: Receiver
+        self.subprotocol: str | None = None
+        self._paused = False
+
+    def adopt(self, connection: Connection, receiver: Receiver) -> None:
+        """From now on it is this connection's."""
+        self.connection = connection
+        self.receiver = receiver
+
+    def onConnect(self, request: Any) -> str | None:
+        """The consumer accepted before the upgrade, and may have chosen one of the subprotocols that were offered."""
+        return self.subprotocol if self.subprotocol in request.protocols else None
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._guarded(lambda: self.receiver.frame(payload, binary=isBinary))
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        super().onClose(wasClean, code, reason)
+        self.receiver.closed(code or (NO_STATUS if wasClean else ABNORMAL))
+
+    def onAutoPingTimeout(self) -> None:
+        # While nothing is read from the client, it may answer as it likes.
+        if self._paused:
+            self.autoPingTimeoutCall = self.autoPingPending = None
+            self._sendAutoPing()
+        else:
+            super().onAutoPingTimeout()
+
+    def hang_up(self, code: int) -> None:
+        """End the connection in good order."""
+        self.sendCloseFrame(code, None)
+
+    def pause(self) -> None:
+        """Read nothing more."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """The inverse."""
+        self._paused = False
+        if self.autoPingTimeoutCall:
+            self._cancelAutoPingTimeoutCall()  # its answer may be among what was not read
+        self.transport.resumeProducing()
+
+    def _begin(self) -> None:
+        self.receiver.opened()

@@ -1,0 +1,133 @@
+"""`twistd chat-worker`: runs the consumers of servers that were started with ``--consumers remote``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+
+from twisted_chat.config import Config, ConfigError
+from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, tell_nodes
+from twisted_chat.consumers.errors import RoutingError
+from twisted_chat.consumers.loading import load_routing
+from twisted_chat.consumers.node import outside
+from twisted_chat.consumers.run import open_outside
+from twisted_chat.consumers.runner import Pool, Runner
+from twisted_chat.hub import Hub
+from twisted_chat.logs import observer, open_log
+from twisted_chat.metrics import Metrics
+from twisted_chat.options import WorkerOptions as Options
+from twisted_chat.relay.interface import Relay, RelayError
+from twisted_chat.relay.url import are_shared, open_relays
+from twisted_chat.systemd import Notifier, Watchdog
+
+__all__ = ["Options", "WorkerService", "makeService"]
+
+
+def makeService(options: Options) -> WorkerService:
+    """What `twistd chat-worker` runs. Exits with one line if something is wrong with the configuration."""
+    from twisted.internet import reactor
+
+    try:
+        return WorkerService(options.config, reactor, os.environ, twistd=options.parent)
+    except (ConfigError, RelayError, RoutingError) as error:
+        raise SystemExit(f"twistd chat-worker: {error}") from None
+
+
+class WorkerService(Service):
+    """One worker. It takes events from Redis until it is told to stop; then it finishes what it has begun.
+
+    twistd
+        the options of `twistd` itself: where its log goes
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        environ: MutableMapping[str, str],
+        *,
+        twistd: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raises `ConfigError`, `RoutingError` and `RelayError`."""
+        if config.routing is None:
+            raise ConfigError("--routing: say which consumers to run, for example myapp.routing:channel_routing")
+        if not are_shared(config.relay):
+            raise ConfigError("--relay: a worker takes its work from Redis; give the servers' --relay redis://HOST")
+        self.config: Final = config
+        self._reactor: Final = reactor
+        self._environ: Final = environ
+        self._twistd: Final = twistd or {}
+        try:
+            loaded = load_routing(config.routing, environ, Path.cwd())
+        except RoutingError as error:
+            raise RoutingError(f"--routing: {error}") from error
+        self._relay: Final[Relay] = open_relays(config.relay, reactor=reactor, history=GROUP_HISTORY, environ=environ)
+        # Nobody is a member of anything here: it only publishes.
+        self._hub: Final = Hub(self._relay, reactor, Metrics())
+        self._pool: Final = Pool(reactor, config.threads)
+        from twisted_chat.consumers.redis.connection import queue_server
+        from twisted_chat.consumers.redis.worker import Worker
+
+        runner = Runner(loaded.router, self._pool, loaded.around)
+        self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads)
+        self.worker.layer = Delivery(self._relay, tell_nodes(self._relay), self.worker.post)
+        self._channels: Final = loaded.router.channels()
+        self._end_outside: Callable[[], None] = lambda: None
+        self._notifier: Final = Notifier(environ)
+        self._watchdog: Final = Watchdog(reactor, self._notifier, environ)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Also chooses how the log is written."""
+        stream = open_log(self._twistd)
+        if stream is not None:
+            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ))
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        super().startService()
+        self._watchdog.startService()
+        self._pool.start()
+        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+
+    async def _start(self) -> None:
+        self._end_outside = open_outside(outside(self._reactor, self.worker.layer))
+        await self._relay.start(self._hub)
+        await self.worker.start()
+        status = f"worker {self.worker.name} runs consumers of {', '.join(sorted(self._channels))}"
+        self._log.info("{status}", status=status)
+        self._notifier.ready(status)
+
+    def stopService(self) -> Deferred[None]:
+        """Take nothing more, and finish what was begun; what is not finished in time another worker takes over."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._notifier.stopping(self.config.drain + 10)
+        finished = Deferred.fromCoroutine(self.worker.stop())
+        with suppress(defer.TimeoutError, defer.CancelledError):
+            await finished.addTimeout(self.config.drain, self._reactor)
+        if self.worker.busy:
+            self._log.warn("{count} connections are left to other workers", count=self.worker.busy)
+        self._end_outside()
+        self._pool.stop()
+        with suppress(defer.TimeoutError, defer.CancelledError):
+            await self._relay.stop().addTimeout(5.0, self._reactor)
+        self._watchdog.stopService()
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.critical("the worker cannot start: {error}", error=failure.getErrorMessage())
+        sys.stdout.flush()
+        self._reactor.callWhenRunning(self._reactor.stop)
