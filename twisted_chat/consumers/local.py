@@ -87,6 +87,11 @@ class LocalQueue(Queue):
         self._start(name, mailbox)
         return succeed(None)
 
+    def session_of(self, connection: str) -> bytes | None:
+        """What its consumers keep, as JSON."""
+        mailbox = self._mailboxes.get(connection)
+        return mailbox.session if mailbox is not None else None
+
     def idle(self) -> Deferred[None]:
         """Fires when no event is waiting or running."""
         return self._idle.wait().addCallback(lambda _: self.idle()) if self._busy else succeed(None)

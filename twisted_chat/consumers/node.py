@@ -38,7 +38,8 @@ PATIENCE: Final = 10.0
 class _Kind(Protocol):
     """Where the events of this server are run: here, or by workers."""
 
-    queue: Queue
+    @property
+    def queue(self) -> Queue: ...
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
@@ -76,11 +77,12 @@ class ConsumerNode:
         )
         self.groups: Final = Hub(self._relay, reactor, metrics, GroupAudience)
         self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None
-        if routing is None:
-            self._kind: Final[_Kind] = _Remote(reactor, relay, node)
-        else:
-            tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
-            self._kind = _Here(reactor, routing, threads, environ, directory, self._relay, tell)
+        tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
+        self._kind: Final[_Kind] = (
+            _Remote(reactor, relay, node)
+            if routing is None
+            else _Here(reactor, routing, threads, environ, directory, self._relay, tell)
+        )
         self.sockets: Final = Sockets(reactor, self._kind.queue)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
@@ -223,7 +225,8 @@ def _wait(reactor: Any) -> Wait:
         if isInIOThread():
             begin().addErrback(lambda failure: log.failure("what was sent outside of a consumer is lost", failure))
         else:
-            blockingCallFromThread(reactor, begin)
+            call: Callable[[], Any] = begin
+            blockingCallFromThread(reactor, call)
 
     return wait
 

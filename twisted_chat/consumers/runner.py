@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_chat.consumers.decorators import ON_REACTOR
@@ -63,7 +64,7 @@ class Pool:
     def __init__(self, reactor: Any, threads: int) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(min(1, threads), threads, "consumers")
-        self._pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[method-assign, assignment]  # Twisted's way to choose
+        self._pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]  # Twisted's way to choose
         self._busy = 0
 
     def start(self) -> None:
@@ -79,7 +80,8 @@ class Pool:
         return deferToThreadPool(self._reactor, self._pool, function).addBoth(self._done)
 
     def wait(self, begin: Callable[[], Deferred[None]]) -> None:
-        blockingCallFromThread(self._reactor, begin)
+        wait: Callable[[], Any] = begin
+        blockingCallFromThread(self._reactor, wait)
 
     def _done(self, result: Any) -> Any:
         self._busy -= 1
@@ -91,14 +93,23 @@ class Runner:
 
     around
         is called before and after each consumer that runs in a thread, in that thread
+    failed
+        is told what a consumer raised; without it, the log is
     """
 
     _log = Logger()
 
-    def __init__(self, router: Router, threads: Threads, around: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        threads: Threads,
+        around: Callable[[], None] | None = None,
+        failed: Callable[[Event, Failure], None] | None = None,
+    ) -> None:
         self.router: Final = router
         self._threads: Final = threads
         self._around: Final = around or (lambda: None)
+        self._failed: Final = failed or self._log_failure
 
     def blocks(self, event: Event) -> bool:
         """Whether its consumer takes a thread."""
@@ -116,11 +127,9 @@ class Runner:
             await self._call(match, run)
         except DenyConnection:
             failed = not self._deny(event, run)
-        except Exception:  # noqa: BLE001 - whatever a consumer raises
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever a consumer raises; exit() ends it, not us
             failed = True
-            self._log.failure(
-                "the consumer of {channel} failed on event {event}", channel=event.channel, event=event.id
-            )
+            self._failed(event, Failure())
         return self._outcome(run, failed=failed)
 
     async def _call(self, match: Match, run: Run) -> None:
@@ -151,8 +160,17 @@ class Runner:
             session = run.changed_session()
         except TypeError:
             failed = True
-            self._log.failure("the session of event {event} cannot be kept", event=run.event.id)
+            self._failed(run.event, Failure())
         return Outcome(() if failed else tuple(run.effects), session, failed=failed)
+
+    def _log_failure(self, event: Event, failure: Failure) -> None:
+        self._log.failure(
+            "the consumer of {channel} failed on event {event}",
+            failure,
+            level=LogLevel.error,
+            channel=event.channel,
+            event=event.id,
+        )
 
     def _unrouted(self, event: Event) -> Outcome:
         if event.channel == CONNECT and self.router.takes(event.content):
@@ -168,7 +186,7 @@ class Runner:
                 channel=event.channel,
             )
             return False
-        run.effects.append(Send(reply, {"close": True}))
+        run.effects = [Send(reply, {"close": True})]
         return True
 
 

@@ -31,8 +31,11 @@ from twisted_chat.core.publication import Position
 class Client(Protocol):
     """One client's connection, from its handshake on."""
 
-    name: str
-    path: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
 
     def say(self, content: Mapping[str, Any]) -> None:
         """What a consumer sent to its reply channel."""

