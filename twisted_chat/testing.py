@@ -54,7 +54,7 @@ class Consumers:
         runner = Runner(self._router, _Direct(), failed=lambda _, failure: self._failures.append(failure))
         self._queue: Final = LocalQueue(self._clock, runner)
         self._queue.layer = _Layer(self)
-        self._sockets: Final = Sockets(self._clock, self._queue)
+        self._sockets: Final = Sockets(self._clock, self._queue, lambda *_: succeed(None))
         self._names = (f"test-{number}" for number in itertools.count(1))
         self._groups: dict[str, dict[str, Client]] = {}
         self._clients: dict[str, Client] = {}
@@ -185,7 +185,7 @@ class Client:
 
     # What consumers want of it; see `consumers.sockets.Client`
 
-    def say(self, content: Mapping[str, Any]) -> None:
+    def say(self, content: Mapping[str, Any], at: int = 0) -> None:
         if self.close_code is not None:
             return
         close = close_of(content)
@@ -207,6 +207,7 @@ class Client:
     def failed(self) -> None:
         self.close_code = 500
 
+    def settled(self, group: str) -> None: ...
     def unrouted(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...

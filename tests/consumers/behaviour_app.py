@@ -178,7 +178,7 @@ class Room(WebsocketConsumer):
 
 
 class Json(JsonWebsocketConsumer):
-    groups = ["json"]
+    groups = ("json",)
 
     async def receive(self, content: Any = None, **kwargs: Any) -> None:  # type: ignore[override]
         self.group_send("json", {"you said": content})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -105,10 +104,10 @@ class Stage(Protocol):
     """Something that runs the application."""
 
     def connect(self, path: str, **headers: str) -> Connection:
-        """Raises `Refused`."""
+        """Raises `RefusedError`."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The handshake was; with this status."""
 
     def __init__(self, status: int) -> None:
@@ -155,7 +154,7 @@ class ServerStage:
                 compression=None,
             )
         except InvalidStatus as error:
-            raise Refused(error.response.status_code) from None
+            raise RefusedError(error.response.status_code) from None
         self._open.append(socket)
         return SocketEnd(socket)
 
@@ -199,9 +198,9 @@ class DoubleStage:
         try:
             client = self._consumers.connect(place, query_string=query.encode(), headers=named)
         except LookupError as error:
-            raise Refused(500 if "told to" in str(error) else 404) from None
+            raise RefusedError(500 if "told to" in str(error) else 404) from None
         if not client.accepted:
-            raise Refused(client.close_code or 503)
+            raise RefusedError(client.close_code or 503)
         return DoubleEnd(client)
 
 
@@ -294,8 +293,7 @@ def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             else:
                 redis: RedisServer = request.getfixturevalue("shared_redis")
                 server = serve(directory, "--relay", redis.url, "--consumers", "remote")
-                for _ in range(2):
-                    ends.append(Worker(directory, "--relay", redis.url, "--threads", "2").kill)
+                ends.extend(Worker(directory, "--relay", redis.url, "--threads", "2").kill for _ in range(2))
             ends.append(server.kill)
             urls[kind] = server.url.replace("http", "ws", 1)
         return urls[kind]
@@ -317,9 +315,5 @@ def stage(request: pytest.FixtureRequest, places: Callable[[str], str]) -> Itera
 
 
 @pytest.fixture
-def refused() -> type[Refused]:
-    return Refused
-
-
-def told(connection: Connection) -> Any:
-    return json.loads(connection.receive())
+def refused() -> type[RefusedError]:
+    return RefusedError

@@ -87,6 +87,13 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """Whatever it was told before it had all of the group is there now: a node says that to itself, to find out."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unrouted:
     """No consumer is for this client."""
 
@@ -96,7 +103,7 @@ class Failed:
     """The consumer that was to answer the handshake failed, so there will be no answer."""
 
 
-Instruction = Say | Join | Leave | Unrouted | Failed
+Instruction = Say | Join | Leave | Settled | Unrouted | Failed
 
 
 def encode_instructions(instructions: list[tuple[str, Instruction]]) -> bytes:
@@ -122,6 +129,8 @@ def _fields(instruction: Instruction) -> list[Any]:
             return ["join", group, str(since)]
         case Leave(group):
             return ["leave", group]
+        case Settled(group):
+            return ["settled", group]
         case Unrouted():
             return ["unrouted"]
         case Failed():
@@ -137,6 +146,8 @@ def _instruction(kind: str, fields: list[Any]) -> Instruction | None:
             return Join(group, position) if position is not None else None
         case "leave", [str(group)]:
             return Leave(group)
+        case "settled", [str(group)]:
+            return Settled(group)
         case "unrouted", []:
             return Unrouted()
         case "failed", []:

@@ -60,46 +60,83 @@ CONSUMER_FRAMES: Format = _ConsumerFrames()
 class GroupMember(Subscriber):
     """One client in one group. `session.room` is the group's room.
 
+    say
+        is given what was sent to the group while the client was not settled, and at which microsecond
     hang_up
         ends its connection with a close code
+    live
+        it has what was sent before; to be answered with `GroupAudience.settle` when all else has reached the client
     """
 
-    def __init__(self, name: str, session: Session, outlet: Outlet, hang_up: Callable[[int], None]) -> None:
-        super().__init__(name, session, outlet, CONSUMER_FRAMES)
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        outlet: Outlet,
+        *,
+        say: Callable[[Mapping[str, Any], int], None],
+        hang_up: Callable[[int], None],
+        live: Callable[[], None],
+    ) -> None:
+        super().__init__(name, session, outlet, CONSUMER_FRAMES, on_live=live)
         self.hang_up: Final = hang_up
+        self._say: Final = say
+        self._audience: GroupAudience | None = None
 
     def receive(self, publications: Sequence[Publication]) -> None:
-        super().receive(publications)
         for publication in publications:
-            code = close_of(codec.decode(publication.data))
-            if code is not None:
-                self.hang_up(code)
+            self._say(codec.decode(publication.data), publication.position.tag)
+
+    def added(self, audience: GroupAudience) -> None:
+        self._audience = audience
+
+    def settled(self) -> None:
+        """From now on it is written to with all others."""
+        if self._audience is not None:
+            self._audience.settle(self)
 
 
 class GroupAudience(RoomAudience):
-    """The live members of a group: a message to them may end their connections."""
+    """The live members of a group. A message to them may end their connections.
+
+    What a client is told beside the group may still be on its way when it becomes live; until it is there, the client
+    is given each message on its own, and puts them in order.
+    """
 
     def __init__(self, turn: Turn, delivered: Callable[[int], None]) -> None:
         super().__init__(turn, delivered)
-        self._live: dict[Subscriber, None] = {}
+        self._settled: dict[GroupMember, None] = {}
+        self._unsettled: dict[GroupMember, None] = {}
 
     def add(self, member: Subscriber) -> None:
-        super().add(member)
-        self._live[member] = None
+        assert isinstance(member, GroupMember)
+        self._unsettled[member] = None
+        member.added(self)
+
+    def settle(self, member: GroupMember) -> None:
+        """Nothing is on its way to it any more."""
+        if member in self._unsettled:
+            del self._unsettled[member]
+            self._settled[member] = None
+            super().add(member)
 
     def discard(self, member: Subscriber) -> None:
-        super().discard(member)
-        self._live.pop(member, None)
+        assert isinstance(member, GroupMember)
+        if self._unsettled.pop(member, self) is self:
+            self._settled.pop(member, None)
+            super().discard(member)
 
     def clear(self) -> Iterable[Subscriber]:
-        self._live.clear()
-        return super().clear()
+        unsettled, self._unsettled = self._unsettled, {}
+        self._settled.clear()
+        return [*super().clear(), *unsettled]
 
     def publish(self, publication: Publication) -> None:
+        for member in list(self._unsettled):
+            member.receive((publication,))
         super().publish(publication)
         code = close_of(codec.decode(publication.data)) if b'"close"' in publication.data else None
         if code is not None:
             self.flush()
-            for member in list(self._live):
-                if isinstance(member, GroupMember):
-                    member.hang_up(code)
+            for member in list(self._settled):
+                member.hang_up(code)

@@ -83,7 +83,7 @@ class ConsumerNode:
             if routing is None
             else _Here(reactor, routing, threads, environ, directory, self._relay, tell)
         )
-        self.sockets: Final = Sockets(reactor, self._kind.queue)
+        self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
@@ -115,7 +115,7 @@ class ConsumerNode:
 
     def _told(self, publication: Publication) -> None:
         for connection, instruction in decode_instructions(publication.data):
-            self.sockets.instruct(connection, instruction)
+            self.sockets.instruct(connection, instruction, publication.position.tag)
 
 
 class _Here:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twisted_chat.consumers.delivery import Tell
 from twisted_chat.consumers.events import (
     CONNECT,
     DISCONNECT,
@@ -19,6 +20,7 @@ from twisted_chat.consumers.events import (
     Join,
     Leave,
     Say,
+    Settled,
     Unrouted,
 )
 from twisted_chat.consumers.inlet import Inlet
@@ -37,14 +39,17 @@ class Client(Protocol):
     @property
     def path(self) -> str: ...
 
-    def say(self, content: Mapping[str, Any]) -> None:
-        """What a consumer sent to its reply channel."""
+    def say(self, content: Mapping[str, Any], at: int = 0) -> None:
+        """What a consumer sent to its reply channel, `at` which microsecond; 0: in this moment."""
 
     def join(self, group: str, since: Position) -> None:
         """It is in the group, and is given what was sent to it after that."""
 
     def leave(self, group: str) -> None:
         """The inverse; no harm if it is not in it."""
+
+    def settled(self, group: str) -> None:
+        """All that it was told before it was part of the group has reached it."""
 
     def unrouted(self) -> None:
         """Its handshake is not for any consumer."""
@@ -67,8 +72,10 @@ class Sockets:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, queue: Queue) -> None:
+    def __init__(self, reactor: IReactorTime, queue: Queue, tell: Tell) -> None:
+        """`tell` reaches clients of this node in the way in which consumers do."""
         self._reactor: Final = reactor
+        self._tell: Final = tell
         self._queue: Final = queue
         self._clients: dict[str, tuple[Client, Inlet]] = {}
         self._ending: set[Inlet] = set()
@@ -128,6 +135,14 @@ class Sockets:
         if known is not None:
             known[1].close()
 
+    def settle(self, client: Client, group: str) -> None:
+        """Tell it `Settled`, after all that is on its way to it."""
+
+        def lost(_: object) -> None:
+            client.settled(group)  # then it has to do without
+
+        self._tell([(client.name, Settled(group))], None).addErrback(lost)
+
     def idle(self) -> Deferred[None]:
         """Fires when the consumers of all that are gone have been told so, or the queue at least."""
         return self._ended.wait().addCallback(lambda _: self.idle()) if self._ending else succeed(None)
@@ -145,8 +160,8 @@ class Sockets:
 
     # What clients are told
 
-    def instruct(self, connection: str, instruction: Instruction) -> None:
-        """Do what a consumer wants; nothing if the client is gone."""
+    def instruct(self, connection: str, instruction: Instruction, at: int = 0) -> None:
+        """Do what a consumer wanted `at` that microsecond, or in this moment; nothing if the client is gone."""
         known = self._clients.get(connection)
         if known is None:
             return
@@ -154,11 +169,13 @@ class Sockets:
         with self._log.failuresHandled("a client could not be told what a consumer wants"):
             match instruction:
                 case Say(content):
-                    client.say(content)
+                    client.say(content, at)
                 case Join(group, since):
                     client.join(group, since)
                 case Leave(group):
                     client.leave(group)
+                case Settled(group):
+                    client.settled(group)
                 case Unrouted():
                     client.unrouted()
                 case Failed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
@@ -20,6 +21,9 @@ from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.consumer_socket import ABNORMAL, ConsumerSocket
 from twisted_chat.server.http.upgrade import upgrade
 from twisted_chat.server.json_response import refuse
+
+HELD: Final = 1_000
+"""Messages that wait until their order is known; more than that go on at once."""
 
 LEFT: Final = "closed_by_consumer"
 """Why a connection ended that a consumer closed."""
@@ -63,6 +67,8 @@ class ConsumerClient(Connection):
         self._timeout: IDelayedCall | None = None
         self._members: dict[str, GroupMember] = {}
         self._joining: dict[str, Position] = {}
+        self._catching: set[str] = set()
+        self._said: list[tuple[int, Mapping[str, Any]]] = []
         self._open = False
         self._paused = False
         self._gone = False
@@ -141,7 +147,13 @@ class ConsumerClient(Connection):
 
     # What consumers want
 
-    def say(self, content: Mapping[str, Any]) -> None:
+    def say(self, content: Mapping[str, Any], at: int = 0) -> None:
+        if self._catching and len(self._said) < HELD:
+            self._said.append((at, content))
+        else:
+            self._say(content)
+
+    def _say(self, content: Mapping[str, Any]) -> None:
         close = close_of(content)
         frame = frame_of(content)
         if not self._open:
@@ -162,8 +174,15 @@ class ConsumerClient(Connection):
         if not self._open:
             self._joining.setdefault(group, since)
         elif group not in self._members and self._reason is None:
-            member = GroupMember(self.name, self._visitor(group_room(group)), self.outbox, self._hang_up_later)
-            self._members[group] = member
+            self._catching.add(group)
+            member = self._members[group] = GroupMember(
+                self.name,
+                self._visitor(group_room(group)),
+                self.outbox,
+                say=self.say,
+                hang_up=self._hang_up_later,
+                live=lambda: self._is_in(group),
+            )
             self._groups.join(member, since)
 
     def leave(self, group: str) -> None:
@@ -171,6 +190,26 @@ class ConsumerClient(Connection):
         member = self._members.pop(group, None)
         if member is not None:
             self._groups.leave(member)
+            self._caught_up(group)
+
+    def _is_in(self, group: str) -> None:
+        self._catching.add(group)
+        self._sockets.settle(self, group)
+
+    def settled(self, group: str) -> None:
+        self._caught_up(group)
+        member = self._members.get(group)
+        if member is not None:
+            member.settled()
+
+    def _caught_up(self, group: str) -> None:
+        """Nothing of before comes any more: what was said meanwhile is told in the order in which it was said."""
+        if group in self._catching:
+            self._catching.discard(group)
+            if not self._catching:
+                said, self._said = self._said, []
+                for _, content in sorted(said, key=itemgetter(0)):
+                    self._say(content)
 
     def pause(self) -> None:
         self._paused = True
@@ -187,6 +226,7 @@ class ConsumerClient(Connection):
 
     def _hang_up(self, code: int) -> None:
         if self._reason is None:
+            self._reason = LEFT
             self._reason = LEFT
             self._leave()
             self.outbox.flush()
