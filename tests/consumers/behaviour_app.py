@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -196,9 +197,12 @@ def watch(message: Message, room: str) -> None:
 
 
 def sleepy(message: Message) -> None:
-    """Takes its time: for tests of what waits meanwhile."""
-    time.sleep(0.01)
-    message.reply_channel.send({"text": message["text"]})  # type: ignore[union-attr]
+    """Takes its time, and writes down that it was here: for tests of what happens meanwhile."""
+    with open(os.environ["BEHAVIOUR_LOG"], "a", encoding="ascii") as log:  # noqa: PTH123 - one write, which appends
+        log.write(f"{message.reply_channel} {message['order']} {message.get('text', message.channel.name)}\n")
+    if message.channel.name == "websocket.receive":
+        time.sleep(0.01)
+        message.reply_channel.send({"text": message["text"]})  # type: ignore[union-attr]
 
 
 chat = [
@@ -215,7 +219,7 @@ channel_routing = [
     route("websocket.receive", echo, path=r"^/echo"),
     route("websocket.receive", slow, path=r"^/slow"),
     route("websocket.receive", deferred, path=r"^/deferred"),
-    route("websocket.receive", sleepy, path=r"^/sleepy"),
+    route(("websocket.receive", "websocket.disconnect"), sleepy, path=r"^/sleepy"),
     route_class(Room, path=r"^/class/(?P<name>\w+)/$"),
     Json.as_route(path=r"^/json"),
     route("websocket.connect", guarded, path=r"^/guarded"),

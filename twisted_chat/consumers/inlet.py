@@ -57,6 +57,8 @@ class Inlet:
         self._events: deque[Event] = deque()
         self._first = 0
         self._running: Deferred[None] | None = None
+        self._until: Deferred[None] | None = None
+        self._ending = False
         self._closed = False
 
     @property
@@ -69,11 +71,15 @@ class Inlet:
         """The number of the next event."""
         return self._first + len(self._events)
 
-    def put(self, event: Event) -> None:
-        """The next one."""
+    def put(self, event: Event, *, last: bool = False) -> None:
+        """The next one. After the last one the client is gone: what is left is not held back any more."""
         if self._closed:
             return
         self._events.append(event)
+        if last:
+            self._ending = True
+            if self._until is not None:
+                self._until.cancel()
         if self._running is None:
             self._running = Deferred.fromCoroutine(self._run())
             self._running.addErrback(self._failed).addBoth(self._ran)
@@ -104,12 +110,21 @@ class Inlet:
         for _ in range(min(taken.count, len(self._events))):
             self._events.popleft()
             self._first += 1
+        if taken.count and self._ending:
+            return
         if not taken.room:
             await self._paused(self._queue.room(self._connection))
 
     async def _paused(self, until: Deferred[None]) -> None:
         self._pause()
-        await until
+        self._until = until
+        try:
+            await until
+        except CancelledError:
+            if self._closed:
+                raise
+        finally:
+            self._until = None
         self._resume()
 
     def _ran(self, _: object) -> None:

@@ -46,8 +46,8 @@ class _Kind(Protocol):
 
     def begin(self, sockets: Sockets) -> Deferred[None]: ...
 
-    async def finish(self) -> None:
-        """Wait for what has to be done before the relay closes, then end."""
+    async def finish(self, *, clean: bool) -> None:
+        """Wait for what has to be done before the relay closes, then end. `clean`: all events are in the queue."""
 
 
 class ConsumerNode:
@@ -101,10 +101,12 @@ class ConsumerNode:
 
     async def stop(self, longest: float) -> None:
         """All clients are gone: their consumers are told, for as long as `longest` seconds, then everything ends."""
+        clean = False
         with suppress(defer.TimeoutError, defer.CancelledError):
             await self.sockets.idle().addTimeout(longest, self._reactor)
+            clean = True
         with suppress(defer.TimeoutError, defer.CancelledError):
-            await Deferred.fromCoroutine(self._kind.finish()).addTimeout(longest, self._reactor)
+            await Deferred.fromCoroutine(self._kind.finish(clean=clean)).addTimeout(longest, self._reactor)
         self.sockets.close()
         if self._room is not None:
             self._room.stop()
@@ -147,7 +149,7 @@ class _Here:
         self._end_outside = open_outside(self._outside)
         return defer.succeed(None)
 
-    async def finish(self) -> None:
+    async def finish(self, *, clean: bool) -> None:
         try:
             await self.queue.idle()
         finally:
@@ -172,8 +174,8 @@ class _Remote:
         self.queue.lost = sockets.lost
         return self.queue.start()
 
-    async def finish(self) -> None:
-        await self.queue.stop()
+    async def finish(self, *, clean: bool) -> None:
+        await self.queue.stop(clean=clean)
 
 
 class _NodeRoom:

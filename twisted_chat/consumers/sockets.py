@@ -127,7 +127,7 @@ class Sockets:
         known = self._clients.pop(client.name, None)
         if known is not None:
             self._ending.add(known[1])
-            self._put(client, known[1], DISCONNECT, {"path": client.path, "code": code})
+            self._put(client, known[1], DISCONNECT, {"path": client.path, "code": code}, last=True)
 
     def forget(self, client: Client) -> None:
         """It is none of ours any more, and its consumers need not be told."""
@@ -153,10 +153,12 @@ class Sockets:
             inlet.close()
         self._clients.clear()
 
-    def _put(self, client: Client, inlet: Inlet, channel: str, content: Mapping[str, Any]) -> None:
+    def _put(
+        self, client: Client, inlet: Inlet, channel: str, content: Mapping[str, Any], *, last: bool = False
+    ) -> None:
         order = inlet.next
         content = {**content, "reply_channel": reply_channel(client.name), "order": order}
-        inlet.put(Event(f"{client.name}.{order}", channel, content))
+        inlet.put(Event(f"{client.name}.{order}", channel, content), last=last)
 
     # What clients are told
 

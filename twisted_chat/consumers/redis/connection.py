@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
-from twisted_chat.relay.redis.errors import describe, is_expected
+from twisted_chat.relay.redis.errors import describe, error_code, is_expected
 from twisted_chat.relay.redis.greeting import greet, prepare
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
@@ -74,7 +74,7 @@ class QueueLink:
 
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value
-        if not is_expected(error) and error_of_the_group(error) is None:
+        if not is_expected(error) and error_code(error) not in {"NOGROUP", "BUSYGROUP"}:
             self._log.failure("Redis did not do what the queue asked for", failure)
         raise NotReadyError(describe(error)) from error
 
@@ -110,9 +110,3 @@ class BlockingLink:
     def execute(self, *args: Argument) -> Deferred[Any]:
         """Fails as `CommandProtocol.execute_command` does."""
         return self._link.execute(*args)
-
-
-def error_of_the_group(error: BaseException | None) -> str | None:
-    """``NOGROUP`` when the stream or its group is not there."""
-    text = str(error)
-    return "NOGROUP" if "NOGROUP" in text or "No such key" in text else None

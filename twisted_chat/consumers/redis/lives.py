@@ -46,11 +46,12 @@ class Life:
     def start(self) -> None:
         self._beat.start(BEAT)
 
-    async def stop(self) -> None:
-        """It ends, and leaves nothing behind."""
+    async def stop(self, *, farewell: bool = True) -> None:
+        """It ends; with a `farewell`, it leaves nothing behind that others have to put in order."""
         if self._beat.running:
             self._beat.stop()
-        await self._link.execute("ZREM", NODES, self._name)
+        if farewell:
+            await self._link.execute("ZREM", NODES, self._name)
 
     def beat(self) -> None:
         """Say it now."""

@@ -61,9 +61,10 @@ class NodeQueue(Queue):
         tried = self._link.start().addCallback(lambda _: self._life.start())
         return tried.addTimeout(PATIENCE, self._reactor).addErrback(lambda _: None)
 
-    async def stop(self) -> None:
-        with suppress(NotReadyError):  # the others find out
-            await self._life.stop()
+    async def stop(self, *, clean: bool) -> None:
+        """The node ends. Where that is not `clean`, the others find connections of it, and disconnect them."""
+        with suppress(NotReadyError):
+            await self._life.stop(farewell=clean)
         await self._link.stop()
 
     def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:

@@ -16,7 +16,7 @@ from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
 from twisted_chat.consumers.queue import FAIREST, QueueLimits
-from twisted_chat.consumers.redis.connection import BlockingLink, QueueLink, error_of_the_group
+from twisted_chat.consumers.redis.connection import BlockingLink, QueueLink
 from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import (
     READY,
@@ -33,7 +33,7 @@ from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdic
 from twisted_chat.consumers.waiting import Signal
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS
 from twisted_chat.relay.redis.endpoints import IRedisReactor
-from twisted_chat.relay.redis.errors import is_expected
+from twisted_chat.relay.redis.errors import error_code, is_expected
 from twisted_chat.relay.redis.scripts import Call
 from twisted_chat.relay.redis.url import RedisServer
 
@@ -151,7 +151,7 @@ class Worker:
                 self._begin(entries)
 
     async def _not_taken(self, error: Exception) -> None:
-        if error_of_the_group(error):
+        if error_code(error) == "NOGROUP":
             self._prepare()  # Redis has lost its data, or is new
         elif not is_expected(error):
             self._log.failure("the queue could not be asked for work")
