@@ -7,10 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 if TYPE_CHECKING:
@@ -229,9 +232,10 @@ def test_who_sends_faster_than_workers_can_waits(
         sent: list[int] = []
 
         def send() -> None:
-            for number in range(flood):
-                socket.send(f"{number:0>1000}")
-                sent.append(number)
+            with suppress(ConnectionClosed):
+                for number in range(flood):
+                    socket.send(f"{number:0>1000}")
+                    sent.append(number)
 
         sending = threading.Thread(target=send, daemon=True)
         sending.start()
@@ -242,7 +246,8 @@ def test_who_sends_faster_than_workers_can_waits(
         work()
         for number in range(200):
             assert int(socket.recv(PATIENCE)) == number
-        socket.socket.close()
+        socket.socket.shutdown(SHUT_RDWR)
+        sending.join(PATIENCE)
 
 
 def _until_it_rests(count: Callable[[], Any]) -> None:

@@ -212,21 +212,23 @@ class ConsumerClient(Connection):
                     self._say(content)
 
     def pause(self) -> None:
-        self._paused = True
-        if self._open and not self._gone:
-            self._socket.pause()
+        if self._reason is None:
+            self._paused = True
+            if self._open:
+                self._socket.pause()
 
     def resume(self) -> None:
-        self._paused = False
-        if self._open and not self._gone:
-            self._socket.resume()
+        if self._paused and not self._gone:
+            self._paused = False
+            if self._open:
+                self._socket.resume()
 
     def lost(self) -> None:
         self.close(ChatError(Reason.GOING_AWAY, "this connection was given up; come back"))
 
     def _hang_up(self, code: int) -> None:
         if self._reason is None:
-            self._reason = LEFT
+            self._listen()
             self._reason = LEFT
             self._leave()
             self.outbox.flush()
@@ -243,10 +245,16 @@ class ConsumerClient(Connection):
         if self._request is not None:
             self._refuse(error)
         elif self._open:
+            self._listen()
             super().close(error)
 
     def ended(self, reason: str) -> None:
         """`closed` tells with which code."""
+
+    def _listen(self) -> None:
+        """What follows is its answer to our close; what else it sends is not taken any more."""
+        if self._reason is None:
+            self.resume()
 
     def _drained(self) -> None:
         for member in list(self._members.values()):
