@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"client"},
     "testing": {"core", "consumers"},
 }
-"""By the first name below `twisted_chat`. `service`, `worker` and `__main__`, where all meets, may import everything."""
+"""By the first name below `twisted_chat`. `service`, `worker` and `__main__`, where all meets, may import all."""
 
 PURE = {"core", "wire"}
 IMPURE = {"twisted", "autobahn", "socket", "os", "time", "threading", "asyncio", "sqlite3", "random", "pathlib", "io"}

@@ -56,6 +56,9 @@ class _Group:
         self.queue: list[bytes] = []
 
 
+Delivered = Callable[[int, Publication | None], None]
+
+
 class RoomAudience:
     """The live members of one room; a `core.room.Audience`.
 
@@ -66,7 +69,7 @@ class RoomAudience:
 
     __slots__ = ("_delivered", "_dirty", "_first", "_groups", "_oldest", "_queued", "_slices", "_turn", "_written")
 
-    def __init__(self, turn: Turn, delivered: Callable[[int, Publication | None], None]) -> None:
+    def __init__(self, turn: Turn, delivered: Delivered) -> None:
         self._turn: Final = turn
         self._delivered: Final = delivered
         self._groups: dict[tuple[Format, frozenset[Event]], _Group] = {}

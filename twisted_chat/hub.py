@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
 from twisted_chat.core.room import Member, Room
-from twisted_chat.fanout import RoomAudience, Turn
+from twisted_chat.fanout import Delivered, RoomAudience, Turn
 from twisted_chat.metrics import Metrics, Source
 from twisted_chat.relay.interface import Relay
 from twisted_chat.subscriber import Subscriber

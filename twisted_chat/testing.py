@@ -204,7 +204,7 @@ class Client:
         members = self._consumers._groups.get(group, {})
         members.pop(self.name, None)
 
-    def failed(self) -> None:
+    def consumer_failed(self) -> None:
         self.close_code = 500
 
     def settled(self, group: str) -> None: ...

@@ -9,8 +9,9 @@ from twisted_chat.consumers import codec
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.core.session import Session
-from twisted_chat.fanout import RoomAudience, Turn
-from twisted_chat.subscriber import Outlet, Subscriber
+from twisted_chat.direct import Outlet
+from twisted_chat.fanout import Delivered, RoomAudience, Turn
+from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire.formats import Format
 from twisted_chat.wire.frames import binary_frame, text_frame
 
@@ -103,7 +104,7 @@ class GroupAudience(RoomAudience):
     is given each message on its own, and puts them in order.
     """
 
-    def __init__(self, turn: Turn, delivered: Callable[[int], None]) -> None:
+    def __init__(self, turn: Turn, delivered: Delivered) -> None:
         super().__init__(turn, delivered)
         self._settled: dict[GroupMember, None] = {}
         self._unsettled: dict[GroupMember, None] = {}

@@ -54,7 +54,7 @@ class Client(Protocol):
     def unrouted(self) -> None:
         """Its handshake is not for any consumer."""
 
-    def failed(self) -> None:
+    def consumer_failed(self) -> None:
         """The consumer of its handshake failed."""
 
     def pause(self) -> None:
@@ -181,4 +181,4 @@ class Sockets:
                 case Unrouted():
                     client.unrouted()
                 case Failed():
-                    client.failed()
+                    client.consumer_failed()

@@ -123,7 +123,7 @@ class ConsumerClient(Connection):
         self._end("unrouted")
         self._otherwise()
 
-    def failed(self) -> None:
+    def consumer_failed(self) -> None:
         self._refuse(ChatError(Reason.INTERNAL, "the consumer of this failed; the server's log says why"))
 
     # The socket
@@ -249,7 +249,8 @@ class ConsumerClient(Connection):
             super().close(error)
 
     def ended(self, reason: str) -> None:
-        """`closed` tells with which code."""
+        """`closed` is told too, and with which code."""
+        self._reason = self._reason or reason
 
     def _listen(self) -> None:
         """What follows is its answer to our close; what else it sends is not taken any more."""
@@ -266,7 +267,12 @@ class ConsumerClient(Connection):
         self._joining.clear()
 
     def beat(self) -> None:
-        self.edge.beat()
+        if self._open and self._reason is None:
+            self.edge.beat(told=False)
+
+    def judge(self, beats: int) -> None:
+        if self._open:
+            super().judge(beats)
 
     def _stop_waiting(self) -> None:
         if self._timeout is not None and self._timeout.active():

@@ -22,6 +22,7 @@ from twisted_chat.server.http.request import answer
 from twisted_chat.server.http.upgrade import handshake_refusal, is_websocket_request
 from twisted_chat.server.json_response import refuse
 from twisted_chat.server.websocket import RoomSocketFactory
+from twisted_chat.server.websocket_protocol import with_options
 
 Takes = Callable[[dict[str, Any]], bool]
 
@@ -50,7 +51,7 @@ class ConsumerSite(Resource):
         self._takes: Final = takes
         self._admission: Final = admission
         self._connections: Final = connections
-        self._factory: Final = factory
+        self._socket: Final = with_options(ConsumerSocket, factory)
         self._sockets: Final = sockets
         self._groups: Final = groups
 
@@ -84,7 +85,7 @@ class ConsumerSite(Resource):
         address = self._admission.address(request)
         return ConsumerClient(
             self._connections,
-            self._factory.adopt(ConsumerSocket()),
+            self._socket(),
             self._admission.visitor(handshake["path"], address),
             address,
             request=request,

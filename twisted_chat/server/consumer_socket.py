@@ -26,11 +26,9 @@ NO_STATUS = 1005
 class ConsumerSocket(ChatSocket):
     """Frames go to its receiver as they are."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.receiver: Receiver
-        self.subprotocol: str | None = None
-        self._paused = False
+    receiver: Receiver
+    subprotocol: str | None = None
+    _paused = False
 
     def adopt(self, connection: Connection, receiver: Receiver) -> None:
         """From now on it is this connection's."""
@@ -42,19 +40,21 @@ class ConsumerSocket(ChatSocket):
         return self.subprotocol if self.subprotocol in request.protocols else None
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._guarded(lambda: self.receiver.frame(payload, binary=isBinary))
+        try:
+            self.receiver.frame(payload, binary=isBinary)
+        except Exception:  # noqa: BLE001 - the last place where it can be told
+            self._failed()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         super().onClose(wasClean, code, reason)
         self.receiver.closed(code or (NO_STATUS if wasClean else ABNORMAL))
 
-    def onAutoPingTimeout(self) -> None:
+    def judge(self, beats: int) -> None:
         # While nothing is read from the client, it may answer as it likes.
         if self._paused:
-            self.autoPingTimeoutCall = self.autoPingPending = None
-            self._sendAutoPing()
+            self.heard = True
         else:
-            super().onAutoPingTimeout()
+            super().judge(beats)
 
     def hang_up(self, code: int) -> None:
         """End the connection in good order."""
@@ -68,8 +68,7 @@ class ConsumerSocket(ChatSocket):
     def resume(self) -> None:
         """The inverse."""
         self._paused = False
-        if self.autoPingTimeoutCall:
-            self._cancelAutoPingTimeoutCall()  # its answer may be among what was not read
+        self.heard = True  # its answer may be among what was not read
         self.transport.resumeProducing()
 
     def _begin(self) -> None:
