@@ -181,6 +181,28 @@ def test_the_user_of_redis_may_do_what_the_relay_does_and_no_more() -> None:
     assert allowed == used
 
 
+def test_the_user_of_redis_may_do_what_the_queue_of_consumers_does_and_no_more() -> None:
+    allowed = {
+        name.upper()
+        for page in ("scaling", "consumers")
+        for _, text in code_blocks(ROOT / "docs" / f"{page}.rst")
+        if "ACL SETUSER" in text
+        for name in re.findall(r"\+([a-z|]+)", text)
+    }
+    more = {
+        name.upper()
+        for _, text in code_blocks(ROOT / "docs" / "consumers.rst")
+        if "ACL SETUSER" in text
+        for name in re.findall(r"\+([a-z|]+)", text)
+    }
+    code = ROOT / "twisted_chat" / "consumers" / "redis"
+    used = {name for path in code.rglob("*.lua") for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text_of(path))}
+    modules = "".join(text_of(path) for path in code.glob("*.py"))
+    used |= set(re.findall(r'execute\w*\(\s*\*?\(?"([A-Z]+)"', modules))
+    assert used <= allowed
+    assert more <= used
+
+
 # Two languages
 
 

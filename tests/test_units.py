@@ -17,9 +17,8 @@ from twisted_chat.core.limits import Limits
 
 ETC = Path(__file__).parent.parent / "etc"
 SERVICE = ETC / "systemd" / "twisted-chat.service"
+WORKER = ETC / "systemd" / "twisted-chat-worker@.service"
 SOCKET = ETC / "systemd" / "twisted-chat.socket"
-INSTANCES = ETC / "systemd" / "twisted-chat@.socket"
-INSTANCE = ETC / "systemd" / "twisted-chat@.service.d"
 SAMPLE = ETC / "twisted-chat.toml"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -42,20 +41,17 @@ def unit(path: Path) -> RawConfigParser:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The units, with a program at the place of ours: `verify` wants one."""
-    text = SERVICE.read_text(encoding="utf-8")
-    moved = text.replace("ExecStart=/opt/twisted-chat/bin/twistd ", f"ExecStart={sys.executable} ")
-    assert moved != text
-    tmp_path.joinpath(SERVICE.name).write_text(moved, encoding="utf-8")
+    for path in (SERVICE, WORKER):
+        text = path.read_text(encoding="utf-8")
+        moved = text.replace("ExecStart=/opt/twisted-chat/bin/twistd ", f"ExecStart={sys.executable} ")
+        assert moved != text
+        tmp_path.joinpath(path.name).write_text(moved, encoding="utf-8")
     shutil.copy(SOCKET, tmp_path)
-    # And what the documentation makes of them for a service for each core.
-    shutil.copy(tmp_path / SERVICE.name, tmp_path / "twisted-chat@.service")
-    shutil.copy(INSTANCES, tmp_path)
-    shutil.copytree(INSTANCE, tmp_path / INSTANCE.name)
     return tmp_path
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", [SERVICE.name, SOCKET.name, "twisted-chat@1.service", "twisted-chat@1.socket"])
+@pytest.mark.parametrize("name", [SERVICE.name, WORKER.name, SOCKET.name])
 def test_systemd_takes_the_units(installed: Path, name: str) -> None:
     result = analyze("verify", "--man=no", installed / name)
     # It may complain about units of the system that it runs on; those are not ours to judge.
@@ -71,10 +67,11 @@ def test_what_systemd_does_not_know_is_found(installed: Path) -> None:
 
 
 @needs_systemd
-def test_the_service_is_hardened(installed: Path) -> None:
+@pytest.mark.parametrize("name", [SERVICE.name, WORKER.name])
+def test_the_services_are_hardened(installed: Path, name: str) -> None:
     if "--offline" not in analyze("--help").stdout:
         pytest.skip("systemd before 250 rates only units that it has loaded")
-    result = analyze("security", "--offline=yes", "--threshold=20", "--no-pager", installed / SERVICE.name)
+    result = analyze("security", "--offline=yes", "--threshold=20", "--no-pager", installed / name)
     assert "Overall exposure level" in result.stdout, result.stderr
     assert result.returncode == 0, result.stdout
 
@@ -86,8 +83,16 @@ def test_the_service_starts_what_setup_installs() -> None:
     assert arguments == ["--nodaemon", "--pidfile=", "chat", "--config", "/etc/twisted-chat.toml"]
 
 
-def test_systemd_waits_longer_than_clients_may_take_to_leave() -> None:
-    assert float(unit(SERVICE)["Service"]["TimeoutStopSec"]) > Config().drain + 5
+def test_the_worker_starts_what_setup_installs() -> None:
+    service = unit(WORKER)["Service"]
+    program, *arguments = service["ExecStart"].split()
+    assert program == unit(SERVICE)["Service"]["ExecStart"].split()[0]
+    assert arguments == ["--nodaemon", "--pidfile=", "chat-worker", "--config", "/etc/twisted-chat.toml"]
+
+
+@pytest.mark.parametrize("path", [SERVICE, WORKER], ids=lambda path: path.name)
+def test_systemd_waits_longer_than_a_stop_may_take(path: Path) -> None:
+    assert float(unit(path)["Service"]["TimeoutStopSec"]) > Config().drain + 5
 
 
 def test_there_are_descriptors_for_all_connections() -> None:
@@ -98,18 +103,6 @@ def test_the_socket_has_the_name_that_the_files_say() -> None:
     name = unit(SOCKET)["Socket"]["FileDescriptorName"]
     for path in (SERVICE, SOCKET, SAMPLE):
         assert f'"tls:systemd:domain=INET6:name={name}"' in path.read_text(encoding="utf-8")
-
-
-def test_the_sockets_of_instances_share_a_port() -> None:
-    one, many = unit(SOCKET)["Socket"], unit(INSTANCES)["Socket"]
-    assert dict(many) == dict(one) | {"ReusePort": "yes"}
-
-
-@needs_systemd
-def test_a_mistake_in_what_makes_an_instance_is_found(installed: Path) -> None:
-    drop_in = installed / INSTANCE.name / "instance.conf"
-    drop_in.write_text(drop_in.read_text(encoding="utf-8") + "Nonsense=yes\n", encoding="utf-8")
-    assert "Nonsense" in analyze("verify", "--man=no", installed / "twisted-chat@1.service").stderr
 
 
 def test_the_socket_is_no_part_of_the_service() -> None:

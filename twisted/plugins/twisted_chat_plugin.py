@@ -1,4 +1,4 @@
-"""`twistd chat`, `twistd chat-worker`. Strings only: twistd imports this to list commands, and must not load the server."""
+"""`twistd chat` and `twistd chat-worker`. Strings only: twistd reads this to list commands, and must load nothing."""
 
 from twisted.application.service import ServiceMaker
 
