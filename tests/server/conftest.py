@@ -229,6 +229,11 @@ class InMemoryServer:
     def wall_clock(self) -> float:
         return WALL_CLOCK + self.clock.seconds()
 
+    def peer(self) -> Peer:
+        """A connection on which nothing was sent yet."""
+        self.peers.append(Peer(self))
+        return self.peers[-1]
+
     def connect(self, path: str = "/chat/lobby", headers: str = "", address: str = "192.0.2.7") -> Socket:
         socket = Socket(self, path, headers, address)
         self.peers.append(socket)

@@ -32,8 +32,9 @@ from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest
 from twisted_chat.relay.interface import HistoryLimits, Relay
 
-GROUP_HISTORY: Final = HistoryLimits(count=1_000, age=60.0)
-"""What is kept of a group, and of what a node is to do: for whoever missed it while a link was lost."""
+GROUP_HISTORY: Final = HistoryLimits(count=1_000, age=120.0, keys=30.0)
+"""What is kept of a group, and of what a node is to do: for whoever missed it while a link was lost. Keys are for the
+second run of an event whose worker died, which begins after `redis.worker.DEAD` seconds."""
 
 Tell = Callable[[list[tuple[str, Instruction]], str | None], Deferred[None]]
 Post = Callable[[Event, str | None], Deferred[None]]
@@ -48,9 +49,12 @@ class Delivery:
         reaches clients by the names of their connections
     post
         puts an event into the queue, behind those of the connection that is named, or of none
+    again
+        whether an event may be run again, so that what it causes has to be known by its key
     """
 
-    def __init__(self, relay: Relay, tell: Tell, post: Post) -> None:
+    def __init__(self, relay: Relay, tell: Tell, post: Post, *, again: bool = True) -> None:
+        self._again: Final = again
         self._relay: Final = relay
         self._tell: Final = tell
         self._post: Final = post
@@ -101,7 +105,7 @@ class Delivery:
         return self._post(Event(key, channel, content), connection)
 
     def _publish(self, room: str, data: bytes, key: str | None) -> Deferred[None]:
-        return self._ready(self._relay.publish(room, data, key)).addCallback(lambda _: None)
+        return self._ready(self._relay.publish(room, data, key if self._again else None)).addCallback(lambda _: None)
 
     @staticmethod
     def _ready(answer: Deferred[Any]) -> Deferred[Any]:

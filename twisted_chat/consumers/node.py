@@ -81,7 +81,7 @@ class ConsumerNode:
         self._kind: Final[_Kind] = (
             _Remote(reactor, relay, node)
             if routing is None
-            else _Here(reactor, routing, threads, environ, directory, self._relay, tell)
+            else _Here(reactor, routing, threads, environ, directory, self._relay, tell, many=many)
         )
         self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
 
@@ -132,12 +132,14 @@ class _Here:
         directory: Path,
         relay: Relay,
         tell: Tell,
+        *,
+        many: bool,
     ) -> None:
         loaded = load_routing(routing, environ, directory)
         self._router: Final = loaded.router
         self._pool: Final = Pool(reactor, threads)
         self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around))
-        self.queue.layer = Delivery(relay, tell, self.queue.post)
+        self.queue.layer = Delivery(relay, tell, self.queue.post, again=many)
         self._outside: Final = outside(reactor, self.queue.layer)
         self._end_outside: Callable[[], None] = lambda: None
 

@@ -15,13 +15,20 @@ from twisted.internet.defer import Deferred
 
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
 
+IDEMPOTENCY_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryLimits:
-    """How much of each room's past is kept: `count` publications, none older than `age` seconds (0: any age)."""
+    """How much of each room's past is kept: `count` publications, none older than `age` seconds (0: any age).
+
+    keys
+        seconds for which the Redis relay remembers idempotency keys, with what was stored under them
+    """
 
     count: int = 1_000
     age: float = 7 * 86_400.0
+    keys: float = IDEMPOTENCY_SECONDS
 
 
 class RelayEvents(Protocol):
@@ -102,9 +109,6 @@ class Relay(Protocol):
 
     def present(self, room: str) -> Deferred[tuple[str, ...]]:
         """The distinct handles present in the room, in the order in which they came."""
-
-
-IDEMPOTENCY_SECONDS = 300.0
 
 
 class RelayError(Exception):

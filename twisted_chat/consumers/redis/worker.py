@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.consumers.delivery import GROUP_HISTORY
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
@@ -31,7 +32,6 @@ from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, POST, REL
 from twisted_chat.consumers.run import Layer
 from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
 from twisted_chat.consumers.waiting import Signal
-from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import error_code, is_expected
 from twisted_chat.relay.redis.scripts import Call
@@ -289,7 +289,7 @@ class Worker:
                 READY,
                 WAITING,
             ),
-            (name, own, event.encode(), self._limits.in_all, int(IDEMPOTENCY_SECONDS * 1000)),
+            (name, own, event.encode(), self._limits.in_all, int(GROUP_HISTORY.keys * 1000)),
         )
         return self._link.call(call).addCallback(_posted)
 

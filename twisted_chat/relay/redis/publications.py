@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Question, Since
 from twisted_chat.relay.answer import answer
-from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
+from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.position import horizon
 from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
 from twisted_chat.relay.redis.scripts import HISTORY, PUBLISH, Call
@@ -25,11 +25,11 @@ class Storage:
     """How publications are written and questions are asked: script calls, and what their replies mean."""
 
     def __init__(self, database: int, limits: HistoryLimits) -> None:
-        self.position_ms: Final = _milliseconds(max(limits.age, IDEMPOTENCY_SECONDS)) if limits.age else 0
+        self.position_ms: Final = _milliseconds(max(limits.age, limits.keys)) if limits.age else 0
         """How long the position of a room outlives its last publication; 0: for ever."""
         self._database = database
         self._limits = limits
-        lives = (_milliseconds(limits.age), self.position_ms, _milliseconds(IDEMPOTENCY_SECONDS))
+        lives = (_milliseconds(limits.age), self.position_ms, _milliseconds(limits.keys))
         self._constants: Final = [b"%d" % number for number in (limits.count, *lives)]
 
     def publish(self, room: str, data: bytes, key: str | None) -> Call:

@@ -1,0 +1,287 @@
+"""The scripts of the queue on a real Redis: each on its own, and a random crowd of nodes and workers that die."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twisted_chat.consumers.events import Event
+from twisted_chat.consumers.redis.names import (
+    MAILBOX,
+    NODES,
+    READY,
+    WAITING,
+    connections_key,
+    mailbox_key,
+    posted_key,
+    session_key,
+)
+from twisted_chat.relay.redis.scripts import Script
+
+if TYPE_CHECKING:
+    from tests.relay.redis_server import RedisServer
+
+NODE = b"node"
+
+
+class Queue:
+    """The scripts, as nodes and workers call them."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.redis = redis
+        redis.command("FLUSHALL")
+        redis.command("XGROUP", "CREATE", READY, "workers", "0", "MKSTREAM")
+
+    def _call(self, name: str, keys: list[bytes], *args: bytes | str | int) -> Any:
+        text = Script(f"{name}.lua", "twisted_chat.consumers.redis").text
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in args]
+        return self.redis.command("EVAL", text, str(len(keys)), *keys, *parts)
+
+    def enqueue(self, name: bytes, first: int, *texts: str, last: bool = False, most: int = 1000) -> list[int]:
+        events = [event(name, first + index, text).encode() for index, text in enumerate(texts)]
+        keys = [connections_key(NODE), mailbox_key(name), READY, WAITING]
+        reply: list[int] = self._call("enqueue", keys, name, "/the path", first, most, int(last), *events)
+        return reply
+
+    def take(self, worker: str, count: int = 1) -> list[tuple[bytes, bytes]]:
+        """(token, mailbox) of new tokens."""
+        reply = self.redis.command("XREADGROUP", "GROUP", "workers", worker, "COUNT", str(count), "STREAMS", READY, ">")
+        return [(token, fields[1]) for token, fields in (reply[0][1] if reply else ())]
+
+    def claim(self, worker: str) -> list[tuple[bytes, bytes]]:
+        """All tokens that anybody holds."""
+        reply = self.redis.command("XAUTOCLAIM", READY, "workers", worker, "0", "0", "COUNT", "100")
+        return [(entry[0], entry[1][1]) for entry in reply[1] if entry]
+
+    def first(self, name: bytes) -> Event | None:
+        data = self.redis.command("LINDEX", mailbox_key(name), "0")
+        return Event.decode(data) if data is not None else None
+
+    def commit(
+        self, worker: str, token: bytes, name: bytes, done: Event, *, session: str = "", over: bool = False, go_on: bool
+    ) -> list[Any]:
+        keys = [READY, mailbox_key(name), session_key(name), WAITING, connections_key(NODE)]
+        reply: list[Any] = self._call(
+            "commit", keys, token, worker, name, done.encode_id(), session, int(over), int(go_on)
+        )
+        return reply
+
+    def post(self, name: bytes, behind: bytes, most: int = 1000) -> int:
+        keys = [posted_key(name), connections_key(NODE), mailbox_key(behind), mailbox_key(name), READY, WAITING]
+        reply: int = self._call("post", keys, behind, name, event(name, 0, "posted").encode(), most, 10_000)
+        return reply
+
+    def bury(self, most: int = 100) -> int:
+        reply: int = self._call("bury", [NODES, connections_key(NODE), READY, WAITING], NODE, MAILBOX, most)
+        return reply
+
+    def tokens(self) -> list[bytes]:
+        """The mailboxes that have one, held or not."""
+        return sorted(fields[1] for _, fields in self.redis.command("XRANGE", READY, "-", "+"))
+
+    def mailboxes(self) -> dict[bytes, int]:
+        keys = self.redis.command("KEYS", MAILBOX + b"*")
+        return {key.removeprefix(MAILBOX): self.redis.command("LLEN", key) for key in keys}
+
+    def check(self) -> None:
+        """What always holds."""
+        mailboxes = self.mailboxes()
+        assert self.tokens() == sorted(mailboxes), "a mailbox has one token if and only if it is not empty"
+        assert int(self.redis.command("GET", WAITING) or 0) == sum(mailboxes.values())
+
+
+def event(name: bytes, order: int, text: str) -> Event:
+    return Event(f"{name.decode()}.{order}", text, {"order": order})
+
+
+@pytest.fixture
+def queue(shared_redis: RedisServer) -> Iterator[Queue]:
+    made = Queue(shared_redis)
+    yield made
+    made.check()
+
+
+def test_events_are_taken_once_and_in_order(queue: Queue) -> None:
+    assert queue.enqueue(b"a", 0, "zero") == [1, 1, 1]
+    assert queue.enqueue(b"a", 0, "zero", "one") == [2, 2, 2]
+    assert queue.enqueue(b"a", 0, "zero", "one") == [2, 2, 2]
+    assert queue.enqueue(b"a", 3, "three") == [0, 2, 2], "there is one missing"
+    assert queue.tokens() == [b"a"]
+
+
+def test_nothing_is_taken_of_what_is_not_known(queue: Queue) -> None:
+    assert queue.enqueue(b"a", 1, "one") == [-1, 0, 0]
+    queue.enqueue(b"a", 0, "zero", "bye", last=True)
+    assert queue.enqueue(b"a", 2, "two")[0] == -1
+
+
+def test_a_full_queue_takes_nothing_but_a_disconnect(queue: Queue) -> None:
+    assert queue.enqueue(b"a", 0, "zero", "one", "two", most=2) == [2, 2, 2]
+    assert queue.enqueue(b"b", 0, "zero", most=2) == [0, 0, 2]
+    assert queue.enqueue(b"a", 2, "bye", last=True, most=2) == [1, 3, 3]
+
+
+def test_a_commit_goes_on_with_the_next_event(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [(token, name)] = queue.take("w")
+    reply = queue.commit("w", token, name, event(b"a", 0, ""), session='{"a":1}', go_on=True)
+    assert (reply[0], Event.decode(reply[1]).id, reply[2]) == (1, "a.1", b'{"a":1}')
+    assert queue.commit("w", token, name, event(b"a", 1, ""), go_on=True) == [0]
+    assert queue.tokens() == []
+    assert queue.redis.command("GET", session_key(b"a")) == b'{"a":1}'
+
+
+def test_a_commit_that_does_not_go_on_puts_the_mailbox_behind_the_others(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    queue.enqueue(b"b", 0, "zero")
+    [(token, name)] = queue.take("w")
+    assert queue.commit("w", token, name, event(b"a", 0, ""), go_on=False) == [0]
+    assert [name for _, name in queue.take("w", 5)] == [b"b", b"a"]
+
+
+def test_a_commit_said_twice_is_done_once(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [(token, name)] = queue.take("w")
+    once = queue.commit("w", token, name, event(b"a", 0, ""), go_on=True)
+    assert queue.commit("w", token, name, event(b"a", 0, ""), go_on=True) == once
+
+
+def test_who_does_not_hold_the_token_commits_nothing(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [(token, name)] = queue.take("slow")
+    assert queue.claim("other") == [(token, name)]
+    assert queue.commit("slow", token, name, event(b"a", 0, ""), session="x", go_on=True) == [-1]
+    assert queue.first(b"a") == event(b"a", 0, "zero")
+    assert queue.redis.command("GET", session_key(b"a")) is None
+
+
+def test_the_last_event_takes_everything_with_it(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    queue.redis.command("SET", session_key(b"a"), "x")
+    [(token, name)] = queue.take("w")
+    assert queue.commit("w", token, name, event(b"a", 0, ""), over=True, go_on=True) == [0]
+    assert queue.redis.command("KEYS", "twisted_chat:consumers:[cms]*") == []
+
+
+def test_what_is_posted_comes_once_and_behind_a_connection_that_lives(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    assert [queue.post(b"x", b"a"), queue.post(b"x", b"a"), queue.post(b"y", b"gone"), queue.post(b"z", b"")] == [1] * 4
+    assert queue.mailboxes() == {b"a": 2, b"y": 1, b"z": 1}
+    assert queue.post(b"full", b"", most=4) == 0
+
+
+def test_tokens_that_are_given_back(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    [(token, name)] = queue.take("w")
+    queue._call("release", [READY], "other", token, name)
+    assert queue.take("w2") == []
+    queue._call("release", [READY], "w", token, name)
+    assert [name for _, name in queue.take("w2")] == [b"a"]
+
+
+def test_keeping_tokens(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    queue.enqueue(b"b", 0, "zero")
+    first, second = (token for token, _ in queue.take("w", 2))
+    queue.redis.command("XCLAIM", READY, "workers", "other", "0", second)
+    assert queue._call("keep", [READY], "w", first, second) == [second]
+
+
+def test_forgetting_workers(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    queue.take("busy")
+    for worker in ("ends", "idle"):
+        queue.take(worker)
+
+    def workers() -> set[bytes]:
+        return {fields[1] for fields in queue.redis.command("XINFO", "CONSUMERS", READY, "workers")}
+
+    queue._call("forget", [READY], "ends", 60_000)
+    assert workers() >= {b"busy"}
+    assert b"ends" not in workers()
+    queue._call("forget", [READY], "busy", -1)
+    assert workers() == {b"busy"}, "it holds a token"
+
+
+def test_the_connections_of_a_dead_node_are_disconnected(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    queue.enqueue(b"b", 0, "zero")
+    assert queue.bury(1) == 1
+    assert queue.bury() == 1
+    assert queue.bury() == 0
+    assert queue.mailboxes() == {b"a": 3, b"b": 2}
+    last = Event.decode(queue.redis.command("LINDEX", mailbox_key(b"a"), "-1"))
+    content = {"path": "/the path", "code": 1006, "reply_channel": "websocket.send!a", "order": 2}
+    assert last == Event("a.2", "websocket.disconnect", content)
+    assert queue.enqueue(b"a", 2, "two")[0] == -1, "nothing comes after it"
+
+
+def test_a_node_that_lives_is_not_buried(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    queue.redis.command("ZADD", NODES, "9999999999999", NODE)
+    assert queue.bury() == -1
+
+
+def test_without_memory_nothing_is_half_done(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [(token, name)] = queue.take("w")
+    queue.redis.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(Exception, match="OOM"):
+            queue.enqueue(b"a", 2, "two")
+        with pytest.raises(Exception, match="OOM"):
+            queue.commit("w", token, name, event(b"a", 0, ""), session="x", go_on=False)
+        queue.check()
+        # What frees memory is let through, and whatever comes with it.
+        assert queue.commit("w", token, name, event(b"a", 0, ""), go_on=False) == [0]
+    finally:
+        queue.redis.command("CONFIG", "SET", "maxmemory", "0")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crowd(queue: Queue, seed: int) -> None:
+    """Whatever workers do, or die of: each event is finished once, in order, and run at least once before that."""
+    chance = random.Random(seed)
+    names = [b"c%d" % number for number in range(4)]
+    sent: dict[bytes, int] = defaultdict(int)
+    finished: dict[bytes, list[int]] = defaultdict(list)
+    held: list[tuple[str, bytes, bytes, Event | None]] = []
+    for _ in range(250):
+        name = chance.choice(names)
+        worker = chance.choice("uvw")
+        match chance.choice("eettrrrcx"):
+            case "e":
+                count = chance.randint(1, 3)
+                again = min(sent[name], chance.randint(0, 1))  # an answer was lost
+                first = sent[name] - again
+                assert queue.enqueue(name, first, *["x"] * (count + again))[0] == count + again
+                sent[name] += count
+            case "t":
+                for token, mailbox in queue.take(worker, 2):
+                    held.append((worker, token, mailbox, queue.first(mailbox)))
+            case "r" if held:
+                # It runs, and then commits, perhaps long after others took it for dead.
+                worker, token, mailbox, running = held.pop(chance.randrange(len(held)))
+                assert running is not None
+                before = queue.first(mailbox)
+                reply = queue.commit(worker, token, mailbox, running, go_on=chance.random() < 0.5)
+                if reply[0] >= 0 and before == running:
+                    finished[mailbox].append(running.content["order"])
+                if reply[0] == 1:
+                    held.append((worker, token, mailbox, Event.decode(reply[1])))
+            case "c":
+                held += [(worker, token, mailbox, queue.first(mailbox)) for token, mailbox in queue.claim(worker)]
+            case "x":
+                held = [each for each in held if each[0] != worker]  # it died
+        queue.check()
+    while left := queue.claim("last") + queue.take("last", 10):
+        for token, mailbox in left:
+            running = queue.first(mailbox)
+            assert running is not None
+            queue.commit("last", token, mailbox, running, go_on=False)
+            finished[mailbox].append(running.content["order"])
+    assert {name: list(range(count)) for name, count in sent.items() if count} == finished

@@ -1,0 +1,310 @@
+"""A client of the consumers at the edge, in memory: its handshake, its frames, its end; the consumers are the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from twisted_chat.consumers.delivery import GROUP_HISTORY, tell_here
+from twisted_chat.consumers.events import Event, Failed, Instruction, Join, Leave, Say, Unrouted
+from twisted_chat.consumers.group_member import GroupAudience
+from twisted_chat.consumers.names import group_room
+from twisted_chat.consumers.queue import Taken
+from twisted_chat.consumers.sockets import Sockets
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.publication import Newest, Position
+from twisted_chat.hub import Hub
+from twisted_chat.relay.memory import MemoryRelay
+from twisted_chat.server.consumer_resource import ConsumerSite
+
+if TYPE_CHECKING:
+    from tests.server.conftest import InMemoryServer, Peer
+
+HANDSHAKE = (
+    "Host: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+class Asked:
+    """A queue that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.full = False
+        self.waiting: list[Deferred[None]] = []
+
+    def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
+        self.events += events
+        return succeed(Taken(len(events), room=not self.full))
+
+    def room(self, connection: str) -> Deferred[None]:
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def channels(self) -> list[str]:
+        return [event.channel.removeprefix("websocket.") for event in self.events]
+
+
+class Consumers:
+    """The server with its consumers; what they would say, the test says."""
+
+    def __init__(self, server: InMemoryServer) -> None:
+        self.server = server
+        self.queue = Asked()
+        self.relay = MemoryRelay(server.clock, GROUP_HISTORY)
+        self.groups = Hub(self.relay, server.clock, server.connections.metrics, GroupAudience)
+        self.relay.start(self.groups)
+        self.sockets = Sockets(server.clock, self.queue, tell_here(self._tell))
+        self.paths: tuple[str, ...] = ("/",)
+        site: Any = server.site
+        site.resource = ConsumerSite(
+            site.resource,
+            self._takes,
+            admission=server.admission,
+            connections=server.connections,
+            factory=server.sockets,
+            sockets=self.sockets,
+            groups=self.groups,
+        )
+
+    def _takes(self, handshake: Mapping[str, Any]) -> bool:
+        return str(handshake["path"]).startswith(self.paths)
+
+    def _tell(self, connection: str, instruction: Instruction) -> None:
+        self.sockets.instruct(connection, instruction)
+
+    def tell(self, instruction: Instruction, event: Event | None = None) -> None:
+        """The client of an event, or of the last one."""
+        reply = (event or self.queue.events[-1]).content["reply_channel"]
+        self._tell(reply.removeprefix("websocket.send!"), instruction)
+
+    def publish(self, group: str, data: bytes) -> None:
+        self.relay.publish(group_room(group), data)
+
+    def top(self, group: str) -> Position:
+        found: list[Any] = []
+        self.relay.history(group_room(group), Newest(0)).addCallback(found.append)
+        top: Position = found[0].top
+        return top
+
+    def ask(self, path: str = "/x", headers: str = "") -> Peer:
+        """A client that asks for a WebSocket."""
+        peer: Peer = self.server.peer()
+        peer.send(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}{headers}\r\n".encode())
+        return peer
+
+    def client(self, path: str = "/x") -> Peer:
+        """One that was accepted."""
+        peer = self.ask(path)
+        self.tell(Say({"accept": True}))
+        assert peer.received().startswith(b"HTTP/1.1 101 ")
+        return peer
+
+
+def frame(payload: bytes, opcode: int = 1) -> bytes:
+    """As a client sends it, with a mask of zeros."""
+    return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+@pytest.fixture
+def consumers(server: InMemoryServer) -> Iterator[Consumers]:
+    made = Consumers(server)
+    yield made
+    made.relay.stop()
+
+
+def status(peer: Peer) -> int:
+    return int(peer.received().split(b" ", 2)[1])
+
+
+def test_the_handshake_is_held_until_it_is_answered(consumers: Consumers) -> None:
+    peer = consumers.ask("/a%20b/%C3%BC?x=%20", "Cookie: a=1\r\nX-Thing: \r\n")
+    assert peer.received() == b""
+    [event] = consumers.queue.events
+    assert event.channel == "websocket.connect"
+    assert event.content["path"] == "/a b/ü"
+    assert event.content["query_string"] == b"x=%20"
+    assert [b"cookie", b"a=1"] in event.content["headers"]
+    assert event.content["client"] == ["192.0.2.7", 54321]
+    assert event.content["server"] == ["192.0.2.1", 80]
+    consumers.tell(Say({"accept": True}))
+    assert peer.received().startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_frame_accepts_too_and_comes_behind(consumers: Consumers) -> None:
+    peer = consumers.ask()
+    consumers.tell(Say({"text": "hi"}))
+    assert peer.received().endswith(b"\r\n\r\n\x81\x02hi")
+
+
+def test_a_subprotocol_that_was_offered(consumers: Consumers) -> None:
+    for chosen, expected in (("b", True), ("c", False)):
+        peer = consumers.ask(headers="Sec-WebSocket-Protocol: a, b\r\n")
+        consumers.tell(Say({"accept": True, "subprotocol": chosen}))
+        assert (b"sec-websocket-protocol: b" in peer.received().lower()) is expected
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"), [(Say({"close": True}), 403), (Failed(), 500), (Say({"accept": False}), None)]
+)
+def test_a_handshake_that_is_refused(consumers: Consumers, instruction: Instruction, expected: int | None) -> None:
+    peer = consumers.ask()
+    consumers.tell(instruction)
+    if expected is None:
+        assert peer.received() == b""
+        consumers.server.clock.advance(10)
+        expected = 503
+    assert status(peer) == expected
+    assert consumers.queue.channels() == ["connect", "disconnect"]
+    assert consumers.queue.events[-1].content["code"] == 1006
+    assert not consumers.server.connections.open
+
+
+def test_a_handshake_that_nobody_answers(consumers: Consumers) -> None:
+    peer = consumers.ask()
+    consumers.server.clock.advance(10)
+    assert status(peer) == 503
+    consumers.tell(Say({"accept": True}))
+    assert peer.received() == b"", "that came too late"
+
+
+def test_a_client_that_does_not_wait(consumers: Consumers) -> None:
+    peer = consumers.ask()
+    peer.close()
+    assert consumers.queue.channels() == ["connect", "disconnect"]
+    consumers.tell(Say({"accept": True}))
+    assert not consumers.server.connections.open
+
+
+def test_a_handshake_that_is_for_no_consumer_is_for_the_rest_of_the_site(consumers: Consumers) -> None:
+    room = consumers.ask("/chat/kitchen")
+    consumers.tell(Unrouted())
+    assert room.received().startswith(b"HTTP/1.1 101 ")
+    assert {c.session.room for c in consumers.server.connections.open} == {"kitchen"}
+    nothing = consumers.ask("/nowhere")
+    consumers.tell(Unrouted())
+    assert status(nothing) == 404
+    assert consumers.queue.channels() == ["connect", "connect"], "and nothing more of them is told"
+    room.close()
+
+
+def test_what_the_consumers_do_not_take_is_as_without_them(consumers: Consumers) -> None:
+    consumers.paths = ("/ws/",)
+    room = consumers.ask("/chat/kitchen")
+    assert room.received().startswith(b"HTTP/1.1 101 ")
+    assert status(consumers.ask("/nowhere")) == 404
+    assert not consumers.queue.events
+    room.close()
+
+
+def test_only_websockets_are_taken(consumers: Consumers) -> None:
+    peer = consumers.server.peer()
+    peer.send(b"GET / HTTP/1.1\r\nHost: chat.example\r\n\r\n")
+    assert status(peer) == 200
+    assert not consumers.queue.events
+
+
+def test_pages_of_others_do_not_reach_the_consumers(consumers: Consumers) -> None:
+    assert status(consumers.ask(headers="Origin: https://elsewhere.example\r\n")) == 403
+    assert not consumers.queue.events
+
+
+def test_a_handshake_that_does_not_hold_does_not_reach_the_consumers(consumers: Consumers) -> None:
+    peer = consumers.server.peer()
+    handshake = HANDSHAKE.replace("Version: 13", "Version: 12")
+    peer.send(f"GET /x HTTP/1.1\r\n{handshake}\r\n".encode())
+    assert status(peer) == 426
+    assert not consumers.queue.events
+
+
+def test_frames_become_events(consumers: Consumers) -> None:
+    peer = consumers.client()
+    peer.send(frame("ü".encode()) + frame(b"\xff", 2))
+    _, text, data = consumers.queue.events
+    assert (text.content["text"], text.content["order"], text.content["path"]) == ("ü", 1, "/x")
+    assert (data.content["bytes"], data.content["order"], data.channel) == (b"\xff", 2, "websocket.receive")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(frame(b"\x0f\xa0bye", 8), 4000), (frame(b"", 8), 1005), (None, 1006)],
+)
+def test_the_end_has_a_code(consumers: Consumers, end: bytes | None, code: int) -> None:
+    peer = consumers.client()
+    if end is not None:
+        peer.send(end)
+        peer.received()
+    peer.close()
+    assert consumers.queue.channels() == ["connect", "disconnect"]
+    assert consumers.queue.events[-1].content["code"] == code
+
+
+def test_a_consumer_ends_it(consumers: Consumers) -> None:
+    peer = consumers.client()
+    consumers.tell(Say({"text": "bye", "close": 4001}))
+    consumers.tell(Say({"text": "never"}))
+    assert peer.received() == b"\x81\x03bye\x88\x02\x0f\xa1"
+    peer.send(frame(b"ignored") + frame(b"\x0f\xa1", 8))
+    peer.received()
+    peer.close()
+    assert consumers.queue.channels() == ["connect", "disconnect"]
+    assert consumers.queue.events[-1].content["code"] == 4001
+
+
+def test_while_there_is_no_room_nothing_is_read(consumers: Consumers) -> None:
+    peer = consumers.client()
+    consumers.queue.full = True
+    peer.send(frame(b"1"))
+    assert peer.transport.producerState == "paused"
+    for _ in range(5):
+        consumers.server.beat()
+    assert peer.transport.connected, "it cannot be heard, so it need not answer"
+    consumers.queue.full = False
+    consumers.queue.waiting.pop().callback(None)
+    assert peer.transport.producerState == "producing"
+    peer.close()
+
+
+def test_groups(consumers: Consumers) -> None:
+    first, second = consumers.client(), consumers.client()
+    one, two = consumers.queue.events
+    top = consumers.top("g")
+    consumers.tell(Join("g", top), one)
+    consumers.tell(Join("g", top), one)
+    consumers.publish("g", b'{"text":"to one"}')
+    consumers.tell(Join("g", top), two)
+    consumers.publish("g", b'{"text":"to both"}')
+    consumers.tell(Say({"text": "after"}), one)
+    assert first.received() == b"\x81\x06to one\x81\x07to both\x81\x05after"
+    assert second.received() == b"\x81\x06to one\x81\x07to both", "what was sent since it was added"
+    consumers.tell(Leave("g"), one)
+    consumers.publish("g", b'{"text":"bye","close":true}')
+    assert first.received() == b""
+    assert second.received() == b"\x81\x03bye\x88\x02\x03\xe8"
+    for peer in (first, second):
+        peer.close()
+    assert not consumers.groups.rooms
+
+
+def test_a_group_that_is_joined_before_the_answer(consumers: Consumers) -> None:
+    peer = consumers.ask()
+    consumers.tell(Join("g", consumers.top("g")))
+    consumers.publish("g", b'{"text":"early"}')
+    assert not consumers.groups.rooms
+    consumers.tell(Say({"accept": True}))
+    assert peer.received().endswith(b"\r\n\r\n\x81\x05early")
+    peer.close()
+
+
+def test_the_server_stops(consumers: Consumers) -> None:
+    waiting, open_ = consumers.ask("/waiting"), consumers.client()
+    for connection in list(consumers.server.connections.open):
+        connection.close(ChatError(Reason.GOING_AWAY, "the server restarts"))
+    assert status(waiting) == 503
+    assert open_.received().startswith(b"\x88")
+    open_.close()
+    assert sorted(consumers.queue.channels()) == ["connect", "connect", "disconnect", "disconnect"]
