@@ -29,22 +29,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"config"},
     "consumers": {"core", "wire", "direct", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
     "server": {
-        "core",
-        "wire",
-        "direct",
-        "hub",
-        "metrics",
-        "subscriber",
-        "control",
-        "nodes",
-        "auth",
-        "logs",
-        "consumers",
-        "server",
+        *("core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs"),
+        *("consumers", "server"),
     },
     "client": {"core", "auth"},
     "bench": {"client"},
     "testing": {"core", "consumers"},
+    "listening": {"config", "server"},
+    "signals": {"listening"},
+    "processes": {"config", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"},
 }
 """By the first name below `twisted_chat`. `service`, `worker` and `__main__`, where all meets, may import all."""
 
@@ -93,6 +86,11 @@ def test_three_modules_of_the_server_speak_autobahn() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in modules() if any("autobahn" in i for i in imports(path))}
     speaking = {f"server/{name}.py" for name in ("compression", "websocket", "websocket_protocol")}
     assert users == speaking | {"bench.py"}  # which is a client
+
+
+def test_twisted_s_own_http2_is_not_used() -> None:
+    found = {name for path in modules() for name in imports(path)}
+    assert not [name for name in found if name.startswith(("twisted.web._http2", "priority"))]
 
 
 def test_the_rules_name_what_exists() -> None:

@@ -19,6 +19,8 @@ ETC = Path(__file__).parent.parent / "etc"
 SERVICE = ETC / "systemd" / "twisted-chat.service"
 WORKER = ETC / "systemd" / "twisted-chat-worker@.service"
 SOCKET = ETC / "systemd" / "twisted-chat.socket"
+INSTANCES = ETC / "systemd" / "twisted-chat@.socket"
+INSTANCE = ETC / "systemd" / "twisted-chat@.service.d"
 SAMPLE = ETC / "twisted-chat.toml"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -47,11 +49,17 @@ def installed(tmp_path: Path) -> Path:
         assert moved != text
         tmp_path.joinpath(path.name).write_text(moved, encoding="utf-8")
     shutil.copy(SOCKET, tmp_path)
+    # And what the documentation makes of them for a service for each core.
+    shutil.copy(tmp_path / SERVICE.name, tmp_path / "twisted-chat@.service")
+    shutil.copy(INSTANCES, tmp_path)
+    shutil.copytree(INSTANCE, tmp_path / INSTANCE.name)
     return tmp_path
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", [SERVICE.name, WORKER.name, SOCKET.name])
+@pytest.mark.parametrize(
+    "name", [SERVICE.name, WORKER.name, SOCKET.name, "twisted-chat@1.service", "twisted-chat@1.socket"]
+)
 def test_systemd_takes_the_units(installed: Path, name: str) -> None:
     result = analyze("verify", "--man=no", installed / name)
     # It may complain about units of the system that it runs on; those are not ours to judge.
@@ -103,6 +111,18 @@ def test_the_socket_has_the_name_that_the_files_say() -> None:
     name = unit(SOCKET)["Socket"]["FileDescriptorName"]
     for path in (SERVICE, SOCKET, SAMPLE):
         assert f'"tls:systemd:domain=INET6:name={name}"' in path.read_text(encoding="utf-8")
+
+
+def test_the_sockets_of_instances_share_a_port() -> None:
+    one, many = unit(SOCKET)["Socket"], unit(INSTANCES)["Socket"]
+    assert dict(many) == dict(one) | {"ReusePort": "yes"}
+
+
+@needs_systemd
+def test_a_mistake_in_what_makes_an_instance_is_found(installed: Path) -> None:
+    drop_in = installed / INSTANCE.name / "instance.conf"
+    drop_in.write_text(drop_in.read_text(encoding="utf-8") + "Nonsense=yes\n", encoding="utf-8")
+    assert "Nonsense" in analyze("verify", "--man=no", installed / "twisted-chat@1.service").stderr
 
 
 def test_the_socket_is_no_part_of_the_service() -> None:
