@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import (
     connections,
+    consumers,
     delivery,
     handshakes,
     http2,
@@ -48,6 +49,7 @@ TOPICS: Final[dict[str, Callable[[Bench], None]]] = {
     "connections": connections.measure,
     "http2": http2.measure,
     "relays": relays.measure,
+    "consumers": consumers.measure,
 }
 """In the order in which they are measured."""
 

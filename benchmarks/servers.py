@@ -73,7 +73,7 @@ def running(contender: Contender, processes: int = 1) -> Iterator[Running]:
         for _ in range(processes):
             port, directory = free_port(), Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-bench-")))
             command = [*pinned(SERVER_CPU), *contender.command(port)]
-            process = stack.enter_context(_process(command, contender.environ, directory))
+            process = stack.enter_context(started(command, contender.environ, directory))
             _until_it_listens(process, port, contender.name, directory)
             ports.append(port)
             pids.append(process.pid)
@@ -87,13 +87,14 @@ def redis() -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="chat-bench-") as name:
         port, directory = free_port(), Path(name)
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        with _process(command, {}, directory) as process:
+        with started(command, {}, directory) as process:
             _until_it_listens(process, port, "Redis", directory)
             yield port
 
 
 @contextmanager
-def _process(command: list[str], environ: Mapping[str, str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], environ: Mapping[str, str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process and its children, which end with this; what it says is in ``log`` of the directory."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TWISTED_CHAT_")}
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(

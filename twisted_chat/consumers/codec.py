@@ -16,7 +16,7 @@ _MARK: Final = rb'"\u0000bytes"'
 def encode(value: Any) -> bytes:
     """`value`, of what JSON knows and bytes, as JSON. Raises `TypeError`, saying what cannot be carried."""
     try:
-        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_object_of)
+        text = _ENCODER.encode(value)
     except ValueError as error:
         raise TypeError(f"this cannot be sent: {error}") from None
     return text.encode("ascii")
@@ -35,6 +35,9 @@ def _object_of(value: Any) -> dict[str, str]:
     raise TypeError(
         f"a {type(value).__name__} cannot be sent: use text, bytes, numbers, true, false, None, lists and dictionaries"
     )
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=_object_of)
 
 
 def _value_of(fields: dict[str, Any]) -> Any:

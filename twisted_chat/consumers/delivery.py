@@ -27,7 +27,7 @@ from twisted_chat.consumers.events import (
     encode_instructions,
 )
 from twisted_chat.consumers.names import connection_of, group_room, node_of, node_room
-from twisted_chat.consumers.waiting import gather
+from twisted_chat.consumers.waiting import gathered
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest
 from twisted_chat.relay.interface import HistoryLimits, Relay
@@ -61,7 +61,7 @@ class Delivery:
 
     def carry_out(self, effects: Sequence[Effect], key: str) -> Deferred[None]:
         # Each is begun before anything is waited for, so that they are done in order and take one round trip.
-        begun = []
+        begun: list[Deferred[None]] = []
         said: list[tuple[str, Instruction]] = []
         for number, effect in enumerate(effects):
             match effect:
@@ -76,7 +76,7 @@ class Delivery:
                 case SendGroup(group, content):
                     begun.append(self._publish(group_room(group), codec.encode(content), f"{key}/{number}"))
         begun += self._said(said, f"{key}/{len(effects)}")
-        return Deferred.fromCoroutine(gather(begun))
+        return gathered(begun)
 
     def add(self, group: str, channel: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._add(group, channel))
@@ -120,10 +120,10 @@ def tell_nodes(relay: Relay) -> Tell:
         for connection, instruction in instructions:
             by_node.setdefault(node_of(connection), []).append((connection, instruction))
         begun = [
-            relay.publish(node_room(node), encode_instructions(some), key).addErrback(_not_ready)
+            relay.publish(node_room(node), encode_instructions(some), key).addCallbacks(_done, _not_ready)
             for node, some in by_node.items()
         ]
-        return Deferred.fromCoroutine(gather(begun))
+        return gathered(begun)
 
     return tell
 
@@ -137,6 +137,10 @@ def tell_here(instruct: Callable[[str, Instruction], None]) -> Tell:
         return succeed(None)
 
     return tell
+
+
+def _done(_: object) -> None:
+    """It was."""
 
 
 def _not_ready(failure: Any) -> None:

@@ -48,7 +48,8 @@ class Run:
         self.event = event
         self.effects: list[Effect] = []
         self.wait: Wait = self.begin
-        self._begun: list[Deferred[None]] = []
+        self.began: list[Deferred[None]] = []
+        """What was begun, and has to be waited for."""
         self._layer = layer
         self._session_data = session
         self._session: ChannelSession | None = None
@@ -71,11 +72,11 @@ class Run:
 
     def begin(self, what: Callable[[], Deferred[None]]) -> None:
         """For the reactor's own thread, which cannot be held."""
-        self._begun.append(what())
+        self.began.append(what())
 
     async def begun(self) -> None:
         """Waits for all that was begun; raises what one of them failed with."""
-        begun, self._begun = self._begun, []
+        begun, self.began = self.began, []
         await gather(begun)
 
     @property

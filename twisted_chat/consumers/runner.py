@@ -145,7 +145,8 @@ class Runner:
         run.wait = run.begin
         if inspect.isawaitable(result):
             await context.run(Deferred.fromCoroutine, _finished(result))
-        await run.begun()
+        if run.began:
+            await run.begun()
 
     def _guarded(self, match: Match, run: Run) -> Any:
         self._around()

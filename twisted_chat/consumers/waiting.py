@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+
+def gathered(begun: Sequence[Deferred[None]]) -> Deferred[None]:
+    """`gather` as a Deferred; of one alone, which is what there mostly is, it is that one."""
+    return begun[0] if len(begun) == 1 else Deferred.fromCoroutine(gather(begun))
 
 
 async def gather(begun: Iterable[Deferred[Any]]) -> None:
