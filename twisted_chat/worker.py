@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
@@ -22,6 +20,7 @@ from twisted_chat.consumers.loading import load_routing
 from twisted_chat.consumers.node import outside
 from twisted_chat.consumers.run import open_outside
 from twisted_chat.consumers.runner import Pool, Runner
+from twisted_chat.consumers.waiting import within
 from twisted_chat.hub import Hub
 from twisted_chat.logs import observer, open_log
 from twisted_chat.metrics import Metrics
@@ -41,6 +40,10 @@ def makeService(options: Options) -> WorkerService:
         return WorkerService(options.config, reactor, os.environ, twistd=options.parent)
     except (ConfigError, RelayError, RoutingError) as error:
         raise SystemExit(f"twistd chat-worker: {error}") from None
+
+
+PATIENCE: Final = 5.0
+"""Seconds for links to Redis to be closed."""
 
 
 class WorkerService(Service):
@@ -117,14 +120,14 @@ class WorkerService(Service):
     async def _stop(self) -> None:
         self._notifier.stopping(self.config.drain + 10)
         finished = Deferred.fromCoroutine(self.worker.stop())
-        with suppress(defer.TimeoutError, defer.CancelledError):
-            await finished.addTimeout(self.config.drain, self._reactor)
-        if self.worker.busy:
-            self._log.warn("{count} connections are left to other workers", count=self.worker.busy)
+        finished.addErrback(lambda failure: self._log.failure("the worker did not stop well", failure))
+        if not await within(self._reactor, self.config.drain, finished):
+            self._log.warn("what is run for {count} connections is left to other workers", count=self.worker.busy)
+            self.worker.abandon()
+            await within(self._reactor, PATIENCE, finished)
         self._end_outside()
         self._pool.stop()
-        with suppress(defer.TimeoutError, defer.CancelledError):
-            await self._relay.stop().addTimeout(5.0, self._reactor)
+        await within(self._reactor, PATIENCE, self._relay.stop())
         self._watchdog.stopService()
 
     def _failed(self, failure: Failure) -> None:

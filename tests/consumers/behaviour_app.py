@@ -205,6 +205,16 @@ def sleepy(message: Message) -> None:
         message.reply_channel.send({"text": message["text"]})  # type: ignore[union-attr]
 
 
+def stuck(message: Message) -> None:
+    """Does not return, the first time that it is called."""
+    with open(os.environ["BEHAVIOUR_LOG"], "r+", encoding="ascii") as log:  # noqa: PTH123 - read, and then written
+        before = log.read()
+        log.write(f"{message.reply_channel} {message['order']} {message['text']}\n")
+    if not before:
+        time.sleep(600)
+    message.reply_channel.send({"text": message["text"]})  # type: ignore[union-attr]
+
+
 chat = [
     route("websocket.connect", chat_connect, path=r"^/(?P<room>[^/]+)/?$"),
     route("websocket.receive", chat_receive),
@@ -218,6 +228,7 @@ channel_routing = [
     route("tool.later", tool_later),
     route("websocket.receive", echo, path=r"^/echo"),
     route("websocket.receive", slow, path=r"^/slow"),
+    route("websocket.receive", stuck, path=r"^/stuck"),
     route("websocket.receive", deferred, path=r"^/deferred"),
     route(("websocket.receive", "websocket.disconnect"), sleepy, path=r"^/sleepy"),
     route_class(Room, path=r"^/class/(?P<name>\w+)/$"),

@@ -126,10 +126,10 @@ def talkers() -> Iterator[Callable[[str], Talkers]]:
 
 
 @pytest.fixture
-def work(start_worker: Callable[..., Worker], redis: RedisServer, runs: Runs) -> Callable[[], Worker]:
-    """Starts one more worker."""
+def work(start_worker: Callable[..., Worker], redis: RedisServer, runs: Runs) -> Callable[..., Worker]:
+    """Starts one more worker, with more options."""
     options = ("--relay", redis.url, "--threads", "2")
-    return lambda: start_worker(*options, environ={"BEHAVIOUR_LOG": str(runs.file)})
+    return lambda *more: start_worker(*options, *more, environ={"BEHAVIOUR_LOG": str(runs.file)})
 
 
 Talk = Callable[[str], Talkers]
@@ -161,6 +161,41 @@ def test_all_workers_are_replaced(
     talking.finish()
     runs.until_all_have_left()
     assert runs.check() == 0, "what was begun was finished"
+
+
+def test_a_worker_does_not_wait_for_a_consumer_for_ever(
+    start_server: Serve, work: Callable[..., Worker], redis: RedisServer, runs: Runs
+) -> None:
+    server = start_server("--relay", redis.url, "--consumers", "remote")
+    worker = work("--drain", "0.2")
+    with connect(f"{server.url.replace('http', 'ws', 1)}/stuck", proxy=None, compression=None) as socket:
+        socket.send("hello")
+        deadline = time.monotonic() + PATIENCE
+        while not runs.by_connection():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        worker.terminate()
+        work()
+        assert socket.recv(PATIENCE) == "hello"
+    assert list(runs.by_connection().values()) == [[1, 1]]
+
+
+def test_a_connection_that_was_given_up_is_ended(
+    start_server: Serve, work: Callable[..., Worker], redis: RedisServer
+) -> None:
+    server = start_server("--relay", redis.url, "--consumers", "remote")
+    work()
+    with connect(f"{server.url.replace('http', 'ws', 1)}/sleepy", proxy=None, compression=None) as socket:
+        socket.send("hello")
+        assert socket.recv(PATIENCE) == "hello"
+        # What others do with the connections of a server that they do not hear of.
+        [table] = redis.command("KEYS", "twisted_chat:consumers:connections:*")
+        redis.command("DEL", table)
+        socket.send("anybody there?")
+        with pytest.raises(ConnectionClosed) as end:
+            socket.recv(PATIENCE)
+        assert end.value.rcvd is not None
+        assert end.value.rcvd.code == 1001
 
 
 def test_redis_is_killed(

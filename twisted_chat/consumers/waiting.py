@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
 
 
 def gathered(begun: Sequence[Deferred[None]]) -> Deferred[None]:
@@ -24,6 +25,20 @@ async def gather(begun: Iterable[Deferred[Any]]) -> None:
         error = first.subFailure.value
         assert error is not None
         raise error from None
+
+
+def within(reactor: IReactorTime, seconds: float, waiting: Deferred[Any]) -> Deferred[bool]:
+    """Whether something ends in so many seconds, good or bad. It goes on in any case: nothing of it is cancelled."""
+    answer: Deferred[bool] = Deferred()
+    deadline = reactor.callLater(seconds, answer.callback, False)
+
+    def ended(_: object) -> None:
+        if deadline.active():
+            deadline.cancel()
+            answer.callback(True)
+
+    waiting.addBoth(ended)
+    return answer
 
 
 class Signal:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -110,6 +110,15 @@ class Worker:
             await self._taking  # what it is given now is ours to give back
         while self._held:
             await self._changed.wait()
+        await self._close()
+
+    def abandon(self) -> None:
+        """Do not wait for what was begun: it is for other workers to do again. `stop` ends."""
+        self._release(self._held).addErrback(lambda _: None)  # then they take it over
+        self._held.clear()
+        self._changed.fire()
+
+    async def _close(self) -> None:
         if self._keeping.running:
             self._keeping.stop()
         with suppress(NotReadyError):  # another worker does it
@@ -163,15 +172,19 @@ class Worker:
     def _begin(self, entries: Sequence[Any]) -> None:
         tokens = {token: fields[1] for token, fields in entries if fields}
         if self._stopping:
-            if tokens:
-                pairs = (part for pair in tokens.items() for part in pair)
-                self._link.call(Call(RELEASE, (READY,), (self._me, *pairs))).addErrback(lambda _: None)
+            self._release(tokens).addErrback(lambda _: None)  # then another worker takes them over
             return
         for token, mailbox in tokens.items():
             if token not in self._held:
                 self._held[token] = mailbox
                 work = Deferred.fromCoroutine(self._work(token, mailbox))
                 work.addErrback(self._failed).addBoth(self._done, token)
+
+    def _release(self, tokens: Mapping[bytes, bytes]) -> Deferred[None]:
+        if not tokens:
+            return succeed(None)
+        pairs = (part for pair in tokens.items() for part in pair)
+        return self._link.call(Call(RELEASE, (READY,), (self._me, *pairs)))
 
     def _done(self, _: object, token: bytes) -> None:
         self._held.pop(token, None)
