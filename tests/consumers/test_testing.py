@@ -56,11 +56,13 @@ def test_what_a_client_knows() -> None:
 def test_a_server_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
     with (
-        running_server("application:channel_routing", "--threads", "1", directory=tmp_path) as url,
+        running_server("application:channel_routing", "--threads", "1", "--compression", directory=tmp_path) as url,
         connect(f"{url}/x", proxy=None) as socket,
     ):
-        socket.send("hi")
-        assert socket.recv(30) == "hi"
+        assert socket.protocol.extensions, "messages are compressed"
+        for text in ("hi", "hello " * 1000):
+            socket.send(text)
+            assert socket.recv(30) == text
 
 
 def test_a_server_that_does_not_start(tmp_path: Path) -> None:

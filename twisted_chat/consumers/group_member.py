@@ -12,20 +12,15 @@ from twisted_chat.core.session import Session
 from twisted_chat.direct import Outlet
 from twisted_chat.fanout import Delivered, RoomAudience, Turn
 from twisted_chat.subscriber import Subscriber
-from twisted_chat.wire.formats import Format
-from twisted_chat.wire.frames import binary_frame, text_frame
+from twisted_chat.wire.frames import binary_frame, compressed_frame, text_frame
 
 CLOSE: Final = 1000
 """What ``{"close": True}`` closes with."""
 
 
-def frame_of(content: Mapping[str, Any]) -> bytes:
-    """The frame of a message of a consumer; nothing for one that has none."""
-    if content.get("text") is not None:
-        return text_frame(content["text"].encode("utf-8", "surrogatepass"))
-    if content.get("bytes") is not None:
-        return binary_frame(content["bytes"])
-    return b""
+def has_frame(content: Mapping[str, Any]) -> bool:
+    """Whether a message of a consumer has something that the client is to read."""
+    return content.get("text") is not None or content.get("bytes") is not None
 
 
 def close_of(content: Mapping[str, Any]) -> int | None:
@@ -36,11 +31,22 @@ def close_of(content: Mapping[str, Any]) -> int | None:
     return CLOSE if close is True else int(close)
 
 
-class _ConsumerFrames:
+class ConsumerFrames:
     """What consumers send, as they sent it: the client is told nothing that they did not say."""
 
+    def text(self, payload: bytes) -> bytes:
+        return text_frame(payload)
+
+    def message(self, content: Mapping[str, Any]) -> bytes:
+        """The frame of a message of a consumer; nothing for one that has none."""
+        if content.get("text") is not None:
+            return self.text(content["text"].encode("utf-8", "surrogatepass"))
+        if content.get("bytes") is not None:
+            return binary_frame(content["bytes"])
+        return b""
+
     def publication(self, publication: Publication) -> bytes:
-        return frame_of(codec.decode(publication.data))
+        return self.message(codec.decode(publication.data))
 
     def event(self, event: bytes) -> bytes:
         return b""
@@ -55,7 +61,19 @@ class _ConsumerFrames:
         return b""
 
 
-CONSUMER_FRAMES: Format = _ConsumerFrames()
+class CompressedConsumerFrames(ConsumerFrames):
+    """The same for clients that negotiated compression; see `wire.formats.CompressedFrames`."""
+
+    def __init__(self, counted: Callable[[int, int], None]) -> None:
+        self._counted: Final = counted
+
+    def text(self, payload: bytes) -> bytes:
+        frame = compressed_frame(payload)
+        self._counted(len(payload), len(frame))
+        return frame
+
+
+CONSUMER_FRAMES: Final = ConsumerFrames()
 
 
 class GroupMember(Subscriber):
@@ -74,12 +92,13 @@ class GroupMember(Subscriber):
         name: str,
         session: Session,
         outlet: Outlet,
+        form: ConsumerFrames,
         *,
         say: Callable[[Mapping[str, Any], int], None],
         hang_up: Callable[[int], None],
         live: Callable[[], None],
     ) -> None:
-        super().__init__(name, session, outlet, CONSUMER_FRAMES, on_live=live)
+        super().__init__(name, session, outlet, form, on_live=live)
         self.hang_up: Final = hang_up
         self._say: Final = say
         self._audience: GroupAudience | None = None

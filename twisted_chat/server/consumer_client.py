@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web.http import Request
 
-from twisted_chat.consumers.group_member import CONSUMER_FRAMES, GroupMember, close_of, frame_of
+from twisted_chat.consumers.group_member import GroupMember, close_of, has_frame
 from twisted_chat.consumers.names import group_room
 from twisted_chat.consumers.sockets import Sockets
 from twisted_chat.core.errors import ChatError, Reason
@@ -55,7 +55,6 @@ class ConsumerClient(Connection):
     ) -> None:
         super().__init__(connections, socket, session, address)
         socket.adopt(self, self)
-        socket.format = CONSUMER_FRAMES
         self.name: Final = connections.name()
         self.path: Final = session.room
         self._socket: Final = socket
@@ -155,18 +154,18 @@ class ConsumerClient(Connection):
 
     def _say(self, content: Mapping[str, Any]) -> None:
         close = close_of(content)
-        frame = frame_of(content)
         if not self._open:
-            if close is not None and not frame and not content.get("accept"):
+            accepts = has_frame(content) or content.get("accept")
+            if close is not None and not accepts:
                 self._refuse(ChatError(Reason.NOT_ALLOWED, "the consumer of this does not accept you"))
                 return
-            if frame or content.get("accept"):
+            if accepts:
                 self._accept(content.get("subprotocol"))
         if self._open and self._reason is None:
             for member in self._members.values():
                 self._groups.flush(member.session.room)  # what came before may not be overtaken
-            if frame:
-                self.outbox.write(frame)
+            if has_frame(content):
+                self.outbox.write(self._socket.frames.message(content))
             if close is not None:
                 self._hang_up(close)
 
@@ -179,6 +178,7 @@ class ConsumerClient(Connection):
                 self.name,
                 self._visitor(group_room(group)),
                 self.outbox,
+                self._socket.frames,
                 say=self.say,
                 hang_up=self._hang_up_later,
                 live=lambda: self._is_in(group),

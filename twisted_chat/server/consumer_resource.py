@@ -11,6 +11,7 @@ from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import NOT_DONE_YET
 
+from twisted_chat.consumers.group_member import CompressedConsumerFrames
 from twisted_chat.consumers.sockets import Sockets
 from twisted_chat.core.errors import ChatError
 from twisted_chat.hub import Hub
@@ -52,6 +53,7 @@ class ConsumerSite(Resource):
         self._admission: Final = admission
         self._connections: Final = connections
         self._socket: Final = with_options(ConsumerSocket, factory)
+        self._socket.compressed = CompressedConsumerFrames(connections.metrics.compressed)
         self._sockets: Final = sockets
         self._groups: Final = groups
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from twisted_chat.consumers.group_member import CONSUMER_FRAMES, ConsumerFrames
 from twisted_chat.server.connection import Connection
 from twisted_chat.server.websocket import ChatSocket
+from twisted_chat.wire.formats import Format
 
 
 class Receiver(Protocol):
@@ -26,9 +28,16 @@ NO_STATUS = 1005
 class ConsumerSocket(ChatSocket):
     """Frames go to its receiver as they are."""
 
+    format: Format = CONSUMER_FRAMES
     receiver: Receiver
     subprotocol: str | None = None
     _paused = False
+
+    @property
+    def frames(self) -> ConsumerFrames:
+        """Its `format`, which is one of those of consumers."""
+        assert isinstance(self.format, ConsumerFrames)
+        return self.format
 
     def adopt(self, connection: Connection, receiver: Receiver) -> None:
         """From now on it is this connection's."""
