@@ -44,16 +44,15 @@ class _Kind(Protocol):
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
 
-    def begin(self, sockets: Sockets) -> Deferred[None]: ...
+    def begin(self, sockets: Sockets) -> Deferred[None]:
+        """Fires when events can come; `sockets` are the clients that they come from."""
 
     async def finish(self, *, clean: bool) -> None:
         """Wait for what has to be done before the relay closes, then end. `clean`: all events are in the queue."""
 
 
 class ConsumerNode:
-    """See the parts. `node` is the name under which its connections are known."""
-
-    _log = Logger()
+    """Builds them, starts them and stops them. `node` is the name under which its connections are known."""
 
     def __init__(
         self,
