@@ -80,7 +80,9 @@ class Life:
             while (some := await self._link.call(call)) > 0:
                 count += some
             if count:
-                self._log.warn("node {node} died: its {count} clients are disconnected", node=node.decode(), count=count)
+                self._log.warn(
+                    "node {node} died: its {count} clients are disconnected", node=node.decode(), count=count
+                )
 
     def _buried(self, _: object) -> None:
         self._burying = False
