@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from twisted_chat.auth import ApiKeys, Origins, SigningKey, TokenKeys, make_token
+from twisted_chat.consumers import codec
+from twisted_chat.consumers.names import group_room
 from twisted_chat.control import Control
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.publication import Newest
+from twisted_chat.hub import Hub
+from twisted_chat.metrics import Metrics
 from twisted_chat.nodes import Nodes
 from twisted_chat.relay.interface import HistoryLimits
+from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.api import Api
@@ -28,7 +35,7 @@ WALL_CLOCK = 1_795_000_000.0
 MakeApi = Callable[..., Any]
 
 
-def with_api(server: Any) -> tuple[Control, Nodes]:
+def with_api(server: Any, groups: Hub | None) -> tuple[Control, Nodes]:
     """Give a server in memory the API, and what it needs."""
     history = HistoryLimits(count=12)
     control = Control(server.hub, server.relay, server.connections, server.clock, server.wall_clock, history)
@@ -45,7 +52,7 @@ def with_api(server: Any) -> tuple[Control, Nodes]:
     )
     static = static_files.load()
     rooms = RoomResource(server.admission, server.connections, server.sockets, static["chat.html"])
-    api = Api(server.admission, control, nodes, server.metrics)
+    api = Api(server.admission, control, nodes, server.metrics, groups)
     server.site = ChatSite(site_resource(rooms, static, api), reactor=server.clock)
     control.start()
     nodes.start()
@@ -57,9 +64,9 @@ def make_api(make_server: Callable[..., Any]) -> Iterator[MakeApi]:
     """Makes servers with the API, with the fields of the server in memory."""
     made: list[tuple[Control, Nodes]] = []
 
-    def make(**fields: Any) -> Any:
+    def make(groups: Hub | None = None, **fields: Any) -> Any:
         server = make_server(**fields)
-        made.append(with_api(server))
+        made.append(with_api(server, groups))
         return server
 
     yield make
@@ -134,7 +141,7 @@ def test_pages_of_other_sites_are_refused(server: Any) -> None:
 def test_what_there_is_not(server: Any, path: str) -> None:
     answer = server.ask("GET", path, WITH_KEY)
     assert (answer.status, answer.error) == (404, "not_found")
-    assert "admit, disconnect, nodes, refuse, refused" in answer.json["error"]["message"]
+    assert "admit, disconnect, nodes, refuse, refused, send" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +234,74 @@ def test_one_too_many(server: Any) -> None:
     answers = [order(server, "refuse", room=f"room{number}") for number in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 400]
     assert "3 rooms are refused, and that is the most" in answers[-1].json["error"]["message"]
+
+
+# Sending to groups of consumers
+
+
+class Groups:
+    """A server whose consumers have groups, and what these were sent."""
+
+    def __init__(self, make_api: MakeApi) -> None:
+        clock = Clock()
+        self._relay = MemoryRelay(clock, HistoryLimits(count=10))
+        self.hub = Hub(self._relay, clock, Metrics())
+        self._relay.start(self.hub)
+        self.server = make_api(groups=self.hub, api_keys=ApiKeys([KEY]))
+
+    def sent(self, group: str) -> list[Any]:
+        found: list[Any] = []
+        self._relay.history(group_room(group), Newest(10)).addCallback(
+            lambda history: found.extend(codec.decode(each.data) for each in history.publications)
+        )
+        return found
+
+
+@pytest.fixture
+def groups(make_api: MakeApi) -> Groups:
+    return Groups(make_api)
+
+
+def test_a_group_is_sent_to(groups: Groups) -> None:
+    answer = order(groups.server, "send", group="chat-lobby", text="¡hola!")
+    assert (answer.status, set(answer.json)) == (200, {"id"})
+    assert order(groups.server, "send", group="chat-lobby", text="", close=4001).status == 200
+    assert order(groups.server, "send", group="chat-kitchen", close=True, text=None).status == 200
+    assert groups.sent("chat-lobby") == [{"text": "¡hola!"}, {"text": "", "close": 4001}]
+    assert groups.sent("chat-kitchen") == [{"close": True}]
+
+
+def test_a_group_is_sent_the_same_once(groups: Groups) -> None:
+    answers = [order(groups.server, "send", group="chat-lobby", text="hi", key="k1").json["id"] for _ in range(2)]
+    assert answers[0] == answers[1]
+    order(groups.server, "send", group="chat-lobby", text="hi", key="k2")
+    assert groups.sent("chat-lobby") == [{"text": "hi"}, {"text": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        ({"text": "hi"}, "bad_request", '"group": None is no name of a group'),
+        ({"group": "no spaces", "text": "hi"}, "bad_request", "letters, digits"),
+        ({"group": "g"}, "bad_request", "say what to send"),
+        ({"group": "g", "close": False}, "bad_request", "say what to send"),
+        ({"group": "g", "text": {"handle": "ann"}}, "bad_request", "give text"),
+        ({"group": "g", "close": 1006}, "bad_request", "3000 to 4999"),
+        ({"group": "g", "text": "hi", "key": 7}, "bad_request", '"key" is text'),
+        ({"group": "g", "text": "hi", "key": ""}, "bad_key", "a key may not be empty"),
+    ],
+)
+def test_what_a_group_cannot_be_sent(groups: Groups, fields: dict[str, Any], code: str, said: str) -> None:
+    answer = order(groups.server, "send", **fields)
+    assert (answer.status, answer.error) == (400, code)
+    assert said in answer.json["error"]["message"]
+    assert groups.sent("g") == []
+
+
+def test_without_consumers_there_are_no_groups(server: Any) -> None:
+    answer = order(server, "send", group="chat-lobby", text="hi")
+    assert (answer.status, answer.error) == (404, "not_found")
+    assert "--routing" in answer.json["error"]["message"]
 
 
 # What is no order

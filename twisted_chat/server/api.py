@@ -1,12 +1,13 @@
 """What an operator's programs ask of all nodes together: ``/api/...``, with an API key.
 
-=========================  ===================================================================
+=========================  =====================================================================
 ``POST /api/disconnect``   ``{"user", "reason"?}``: end every connection of a user
 ``POST /api/refuse``       ``{"room", "seconds"?}``: close a room, for so long
 ``POST /api/admit``        ``{"room"}``: open it again
 ``GET /api/refused``       which rooms are closed
 ``GET /api/nodes``         which nodes there are
-=========================  ===================================================================
+``POST /api/send``         ``{"group", "text"?, "close"?, "key"?}``: to a group of the consumers
+=========================  =====================================================================
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from twisted_chat.consumers import codec
+from twisted_chat.consumers.channel import check_frame
+from twisted_chat.consumers.names import check_group, group_room
 from twisted_chat.control import LONGEST_REASON, Control
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.names import room_name
+from twisted_chat.core.text import clean_key
+from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
 from twisted_chat.nodes import Nodes
 from twisted_chat.server.admission import Admission
@@ -39,13 +45,20 @@ Fields = dict[str, Any]
 
 
 class Api(Resource):
-    """The root of the API."""
+    """The root of the API.
+
+    groups
+        the rooms that are groups of the consumers; None where there are none
+    """
 
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, admission: Admission, control: Control, nodes: Nodes, metrics: Metrics) -> None:
+    def __init__(
+        self, admission: Admission, control: Control, nodes: Nodes, metrics: Metrics, groups: Hub | None = None
+    ) -> None:
         super().__init__()
+        self._groups: Final = groups
         self._admission: Final = admission
         self._control: Final = control
         self._nodes: Final = nodes
@@ -58,6 +71,7 @@ class Api(Resource):
             "disconnect": self._disconnect,
             "refuse": self._refuse_room,
             "admit": self._admit,
+            "send": self._send,
         }
 
     def render(self, request: Request) -> int:
@@ -131,6 +145,22 @@ class Api(Resource):
         room = _room(fields)
         return {"id": str(await self._control.admit(room)), "room": room}
 
+    async def _send(self, fields: Fields) -> Fields:
+        if self._groups is None:
+            raise ChatError(
+                Reason.NOT_FOUND,
+                "this server has no groups: it was started neither with --routing nor with --consumers remote",
+            )
+        room, content = _group(fields), _content(fields)
+        key = fields.get("key")
+        if key is not None:
+            if not isinstance(key, str):
+                raise ChatError(Reason.BAD_REQUEST, '"key" is text, the same one when the same is sent again')
+            # What consumers send has keys too, without this before them.
+            key = f"api\x1f{clean_key(key, self._admission.limits.key_characters)}"
+        published = await self._groups.publish(room, codec.encode(content), key, "api")
+        return {"id": str(published.publication.position)}
+
 
 def _expect_method(request: Request, *methods: bytes) -> None:
     if request.method not in methods:
@@ -165,3 +195,22 @@ def _room(fields: Fields) -> str:
     if not isinstance(name, str) or not name:
         raise ChatError(Reason.BAD_REQUEST, '"room" is the name of a room, such as "team/blue"')
     return room_name(name)
+
+
+def _group(fields: Fields) -> str:
+    try:
+        return group_room(check_group(fields.get("group")))
+    except TypeError as error:
+        raise ChatError(Reason.BAD_REQUEST, f'"group": {error}') from None
+
+
+def _content(fields: Fields) -> Fields:
+    """What a consumer would have given to `Group.send`."""
+    content = {name: fields[name] for name in ("text", "close") if fields.get(name) not in (None, False)}
+    if not content:
+        raise ChatError(Reason.BAD_REQUEST, 'say what to send: "text", or "close", or both')
+    try:
+        check_frame(content)
+    except (TypeError, ValueError) as error:
+        raise ChatError(Reason.BAD_REQUEST, str(error)) from None
+    return content
