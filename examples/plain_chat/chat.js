@@ -52,3 +52,6 @@ composer.addEventListener("submit", (event) => {
     text.value = "";
   }
 });
+
+// Until now the form would have gone to the server as a page.
+enter.querySelector("button").disabled = false;

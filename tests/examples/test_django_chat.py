@@ -229,6 +229,7 @@ def test_somebody_signs_up_and_makes_a_room(people: People, site: Site) -> None:
     page.fill("[name=name]", f"Rose Garden {label}")
     page.click("text=Make a room")
     expect(page).to_have_url(f"{site.url}/rooms/rose-garden-{label}/")
+    expect(page.locator("#state")).to_have_text("")
     say(page, "mine")
     see([page], "mine")
     page.click("text=Log out")

@@ -137,7 +137,8 @@ function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-document.getElementById("composer").addEventListener("submit", (event) => {
+const composer = document.getElementById("composer");
+composer.addEventListener("submit", (event) => {
   event.preventDefault();
   const message = text.value.trim();
   if (message) {
@@ -149,3 +150,6 @@ document.getElementById("composer").addEventListener("submit", (event) => {
 for (const [message, key] of JSON.parse(sessionStorage.getItem(storageKey) ?? "[]")) {
   say(message, key);
 }
+
+// Until now the form would have gone to the server as a page.
+composer.querySelector("button").disabled = false;
