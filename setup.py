@@ -51,6 +51,9 @@ TEST = [
     "kosoku==0.1.0",
     # Drives the Chromium of the system: two users, dark mode, phone width, a cable pulled.
     "playwright>=1.50",
+    # What examples/django_chat is made of: its tests run it. The package itself never imports them.
+    "django>=5.2",
+    "djangorestframework>=3.16",
     # A wheel of the project is built and installed by a test.
     "build>=1.2",
 ]

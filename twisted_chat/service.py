@@ -170,7 +170,7 @@ class ChatService(Service):
         static = static_files.load()
         rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
         self.consumers: Final = self._consumers()
-        groups = self.consumers and self.consumers.groups
+        groups = None if self.consumers is None else self.consumers.groups
         api = Api(self.admission, self.control, self.nodes, self.metrics, groups)
         self.site: Final = ChatSite(
             self._with_consumers(site_resource(rooms, static, api)),

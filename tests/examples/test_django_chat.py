@@ -48,6 +48,7 @@ class Site:
         self._database = stage.directory / "db.sqlite3"
         keys = stage.directory / "keys"
         keys.mkdir(mode=0o700)
+        self._users: dict[str, httpx.Client] = {}
         for name in ("django-secret", "token-key", "api-keys"):
             (keys / name).write_text(secrets.token_urlsafe(48) + "\n")
             (keys / name).chmod(0o600)
@@ -96,17 +97,28 @@ class Site:
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
-    # As a program asks
+    # As a program asks, or a page
 
-    def request(self, method: str, path: str, user: str | None = "ann", **fields: Any) -> httpx.Response:
-        return httpx.request(
-            method,
-            f"{self.url}/api/rooms/{path}",
-            auth=None if user is None else (user, PASSWORD),
-            trust_env=False,
-            timeout=60,
-            **({"json": fields} if fields else {}),
-        )
+    def _user(self, name: str) -> httpx.Client:
+        """Somebody who has logged in."""
+        if name not in self._users:
+            user = self._users[name] = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
+            user.get("/login/")
+            answer = user.post(
+                "/login/",
+                data={"username": name, "password": PASSWORD, "csrfmiddlewaretoken": user.cookies["csrftoken"]},
+            )
+            assert answer.status_code == 302
+        return self._users[name]
+
+    def request(self, method: str, path: str, user: str = "ann", **fields: Any) -> httpx.Response:
+        client = self._user(user)
+        headers = {"X-CSRFToken": client.cookies["csrftoken"]}
+        return client.request(method, f"/api/rooms/{path}", headers=headers, json=fields or None)
+
+    def close(self) -> None:
+        for user in self._users.values():
+            user.close()
 
     def make_room(self) -> str:
         """The label of a new one."""
@@ -132,10 +144,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(make_stage: Callable[[str], Stage], redis: RedisServer) -> Site:
+def site(make_stage: Callable[[str], Stage], redis: RedisServer) -> Iterator[Site]:
     site = Site(make_stage("django_chat"), redis)
     site.start()
-    return site
+    yield site
+    site.close()
 
 
 @pytest.fixture
@@ -352,4 +365,14 @@ def test_tokens_are_the_servers_own(site: Site, room: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "{room}/messages/", "{room}/token/"])
 def test_who_is_not_logged_in_is_told_nothing(site: Site, room: str, path: str) -> None:
-    assert site.request("GET", path.format(room=room), None).status_code == 403
+    assert httpx.get(f"{site.url}/api/rooms/{path.format(room=room)}", trust_env=False).status_code == 403
+
+
+def test_a_program_may_use_a_password(site: Site, room: str) -> None:
+    url = f"{site.url}/api/rooms/{room}/messages/"
+    answers = [
+        httpx.post(url, json={"message": "hi"}, auth=("ann", password), trust_env=False, timeout=60)
+        for password in (PASSWORD, "another")
+    ]
+    assert [answer.status_code for answer in answers] == [201, 403]
+    assert site.stored(room) == [(1, "ann", "hi")]
