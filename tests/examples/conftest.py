@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.relay.redis_server import RedisServer
 
 TESTS = Path(__file__).parents[1]
-EXAMPLES = TESTS.parent / "examples"
 BIN = Path(sys.executable).parent
 
 
@@ -104,8 +103,8 @@ class Program:
 class Stage:
     """Where the programs of one example run, and a directory for what they write."""
 
-    def __init__(self, example: str, directory: Path) -> None:
-        self.example = EXAMPLES / example
+    def __init__(self, example: Path, directory: Path) -> None:
+        self.example = example
         self.directory = directory
         self._programs: list[Program] = []
 
@@ -141,12 +140,12 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Stage]]:
-    """``make_stage(example)``; its programs end with the module."""
+def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Stage]]:
+    """``make_stage(directory)`` of an example; its programs end with the module."""
     stages: list[Stage] = []
 
-    def make(example: str) -> Stage:
-        stages.append(Stage(example, tmp_path_factory.mktemp(example)))
+    def make(example: Path) -> Stage:
+        stages.append(Stage(example, tmp_path_factory.mktemp("stage")))
         return stages[-1]
 
     yield make

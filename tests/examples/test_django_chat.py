@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tests.examples.conftest import Stage
     from tests.relay.redis_server import RedisServer
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
 PASSWORD = "four words make a password"
 SET_UP = f"""
 from django.contrib.auth.models import User
@@ -144,8 +146,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(make_stage: Callable[[str], Stage], redis: RedisServer) -> Iterator[Site]:
-    site = Site(make_stage("django_chat"), redis)
+def site(make_stage: Callable[[Path], Stage], redis: RedisServer) -> Iterator[Site]:
+    site = Site(make_stage(EXAMPLE), redis)
     site.start()
     yield site
     site.close()

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from tests.browser.conftest import People
     from tests.examples.conftest import Program, Stage
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_chat"
+
 
 @pytest.fixture(scope="module")
-def stage(make_stage: Callable[[str], Stage]) -> Stage:
-    return make_stage("plain_chat")
+def stage(make_stage: Callable[[Path], Stage]) -> Stage:
+    return make_stage(EXAMPLE)
 
 
 @pytest.fixture(scope="module")
