@@ -31,6 +31,9 @@ README = ROOT / "README.rst"
 README_ES = ROOT / "README.es.rst"
 TUTORIAL = ROOT / "docs" / "tutorial.rst"
 TUTORIAL_ES = ROOT / "docs" / "es" / "tutorial.rst"
+FROM_CHANNELS = ROOT / "docs" / "from-channels.rst"
+FROM_CHANNELS_ES = ROOT / "docs" / "es" / "from-channels.rst"
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.rst"))
 
 PATIENCE = 30.0
 """Seconds for a program to say what is expected of it; long, because the machine may be busy."""
@@ -206,10 +209,17 @@ def test_the_user_of_redis_may_do_what_the_queue_of_consumers_does_and_no_more()
 # Two languages
 
 
-@pytest.mark.parametrize(("english", "spanish"), [(README, README_ES), (TUTORIAL, TUTORIAL_ES)])
+@pytest.mark.parametrize(
+    ("english", "spanish"), [(README, README_ES), (TUTORIAL, TUTORIAL_ES), (FROM_CHANNELS, FROM_CHANNELS_ES)]
+)
 def test_both_languages_show_the_same(english: Path, spanish: Path) -> None:
     assert [language for language, _ in code_blocks(spanish)] == [language for language, _ in code_blocks(english)]
     assert commands(spanish) == commands(english)
+
+
+def test_both_guides_from_channels_have_the_same_code() -> None:
+    assert code_blocks(FROM_CHANNELS_ES) == code_blocks(FROM_CHANNELS)
+    assert {language for language, _ in code_blocks(FROM_CHANNELS)} >= {"python", "ini", "toml", "nginx", "javascript"}
 
 
 def test_both_readmes_have_the_same_code() -> None:
@@ -222,7 +232,7 @@ def test_both_readmes_have_the_same_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [README, README_ES, ROOT / "CONTRIBUTING.rst", *(ROOT / "docs").rglob("*.rst")], ids=str
+    "path", [README, README_ES, ROOT / "CONTRIBUTING.rst", *EXAMPLES, *(ROOT / "docs").rglob("*.rst")], ids=str
 )
 def test_python_in_the_documentation_is_python(path: Path) -> None:
     for language, text in code_blocks(path):
@@ -230,10 +240,10 @@ def test_python_in_the_documentation_is_python(path: Path) -> None:
             compile(text, path.name, "exec")
 
 
-@pytest.mark.parametrize("path", [README, README_ES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, README_ES, *EXAMPLES], ids=str)
 def test_what_a_readme_links_to_exists(path: Path) -> None:
     for target in re.findall(r"<([^<>:]+)>`_", text_of(path)):
-        assert ROOT.joinpath(target).is_file(), target
+        assert path.parent.joinpath(target).is_file(), target
 
 
 # The tour

@@ -1,6 +1,6 @@
 /**
- * The page of a room. It shows each message once, in the order of their numbers, and asks for those that it misses. What
- * is written stays in this tab, and is sent again, until it comes back as stored.
+ * The page of a room. It shows each message once, in the order of their numbers, and asks for those that it misses.
+ * What is written stays in this tab, and is sent again, until it comes back as stored.
  */
 
 import { ReturningSocket } from "./socket.js";
