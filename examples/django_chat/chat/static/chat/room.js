@@ -16,6 +16,8 @@ const storageKey = `unsent:${user}:${room.dataset.socket}`;
 const rows = new Map();
 /** All messages up to this number are here, or older than what is shown; null until the history has come. */
 let last = null;
+/** The `last` with which the page has asked for what is missing: once is enough, for the answer has all of it. */
+let asked = null;
 /** What is not known to be stored, by key. @type {Map<string, {message: string, row: HTMLElement}>} */
 const unsent = new Map();
 
@@ -36,6 +38,7 @@ const socket = new ReturningSocket(async () => {
 
 socket.addEventListener("open", () => {
   state.textContent = "";
+  asked = null;
   for (const [key, { message }] of unsent) {
     socket.send(JSON.stringify({ message, key }));
   }
@@ -57,7 +60,8 @@ socket.addEventListener("message", ({ detail }) => {
     settle(said.key);
   } else {
     show(said);
-    if (last !== null && advance() < said.number) {
+    if (last !== null && advance() < said.number && asked !== last) {
+      asked = last;
       socket.send(JSON.stringify({ since: last }));
     }
   }
