@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from twisted_chat.config import SETTINGS, default
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
+from twisted_chat.options import Options, WorkerOptions
 from twisted_chat.processes.totals import SupervisorMetrics
 from twisted_chat.server.http import limits as http_limits
 from twisted_chat.server.http import upgrade as websocket_upgrade
@@ -238,6 +239,20 @@ def test_python_in_the_documentation_is_python(path: Path) -> None:
     for language, text in code_blocks(path):
         if language == "python":
             compile(text, path.name, "exec")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [README, README_ES, *EXAMPLES, *(ROOT / "docs").rglob("*.rst")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_commands_have_options_that_there_are(path: Path) -> None:
+    programs = {"chat": Options, "chat-worker": WorkerOptions}
+    for text in commands(path):
+        for program, arguments in re.findall(r"twistd .*?(chat|chat-worker) (.*)", text.replace("\\\n", " ")):
+            known = {name.partition("=")[0].rstrip("=") for name in programs[program]().longOpt}
+            given = re.findall(r"(?<= )--([a-z-]+)", f" {arguments}")
+            assert set(given) <= known, (program, arguments)
 
 
 @pytest.mark.parametrize("path", [README, README_ES, *EXAMPLES], ids=str)
