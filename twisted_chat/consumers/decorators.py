@@ -90,20 +90,21 @@ def _before(consumer: F, begin: Callable[[Message], None]) -> F:
 
         @functools.wraps(consumer)
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            begin(_message(args))
+            begin(message_of(args))
             return await consumer(*args, **kwargs)
 
     else:
 
         @functools.wraps(consumer)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            begin(_message(args))
+            begin(message_of(args))
             return consumer(*args, **kwargs)
 
     return wrapped  # type: ignore[no-any-return]  # it takes and returns what `consumer` does
 
 
-def _message(args: tuple[Any, ...]) -> Message:
+def message_of(args: tuple[Any, ...]) -> Message:
+    """The message among the arguments of a consumer."""
     for argument in args[:2]:  # a method has itself before it
         if isinstance(argument, Message):
             return argument

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from twisted_chat.consumers.errors import RoutingError
@@ -40,3 +41,25 @@ def allowed_hosts() -> list[str] | None:
     if not hosts and module.settings.DEBUG:
         return ["localhost", "127.0.0.1", "::1", ".localhost"]
     return hosts
+
+
+def http_session(cookies: Mapping[str, str]) -> Any:
+    """Django's session of a visitor with these cookies; None for one without. Raises `RuntimeError` without Django."""
+    settings = _settings()
+    key = cookies.get(settings.SESSION_COOKIE_NAME)
+    return importlib.import_module(settings.SESSION_ENGINE).SessionStore(key) if key else None
+
+
+def user_of(session: Any) -> Any:
+    """Django's user who is logged in in a session, or its ``AnonymousUser``. Raises `RuntimeError` without Django."""
+    _settings()
+    auth: Any = importlib.import_module("django.contrib.auth")
+    # It takes a request, of which it looks at the session alone.
+    return auth.get_user(SimpleNamespace(session=session))
+
+
+def _settings() -> Any:
+    module: Any = sys.modules.get("django.conf")
+    if module is None or not module.settings.configured:
+        raise RuntimeError("sessions and users are Django's, and it is not set up: set DJANGO_SETTINGS_MODULE")
+    return module.settings

@@ -11,6 +11,7 @@ from twisted_chat.consumers.decorators import channel_session
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.routing import Route, route_class
+from twisted_chat.consumers.users import channel_session_user, channel_session_user_from_http
 
 
 class BaseConsumer:
@@ -62,6 +63,8 @@ class WebsocketConsumer(BaseConsumer):
         every client is a member of these; `connection_groups` can say it for each
     strict_ordering
         has no effect: order is always kept
+    http_user
+        True: messages have `user` and `channel_session`, see `twisted_chat.consumers.users`
     """
 
     method_mapping: ClassVar[Mapping[str, str]] = {
@@ -70,11 +73,18 @@ class WebsocketConsumer(BaseConsumer):
         DISCONNECT: "raw_disconnect",
     }
     strict_ordering: ClassVar[bool] = False
+    http_user: ClassVar[bool] = False
     groups: ClassVar[Iterable[str] | None] = None
 
     def __init__(self, message: Message, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
         self.path: str = message.get("path", "")
+
+    def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
+        handler = super().get_handler(message, **kwargs)
+        if not self.http_user:
+            return handler
+        return (channel_session_user_from_http if message.channel.name == CONNECT else channel_session_user)(handler)
 
     def connection_groups(self, **kwargs: Any) -> Iterable[str]:
         """The groups that the client is a member of from its connect to its end."""

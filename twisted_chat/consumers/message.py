@@ -19,9 +19,14 @@ class Message:
         the client that it is of; None where there is none
     channel_session
         is there in consumers under ``@channel_session``
+    http_session, user
+        are there in consumers under the decorators in `twisted_chat.consumers.users`: Django's, so nothing is known of
+        their types here
     """
 
     channel_session: ChannelSession
+    http_session: Any
+    user: Any
     reply_channel: Channel | None
 
     def __init__(self, content: dict[str, Any], channel_name: str, channel_layer: object = None) -> None:

@@ -113,7 +113,21 @@ class Outside:
         self._wait(lambda: self._layer.discard(group, channel))
 
 
+class Sender(Protocol):
+    """What `Channel` and `Group` send through."""
+
+    def cause(self, effect: Effect, *, immediately: bool) -> None: ...
+    def add(self, group: str, channel: str) -> None: ...
+    def discard(self, group: str, channel: str) -> None: ...
+
+
 _outside: list[Outside] = []
+_elsewhere: list[Sender] = []
+
+
+def open_elsewhere(sender: Sender) -> None:
+    """From now on this is where a process sends in which nothing runs consumers."""
+    _elsewhere[:] = [sender]
 
 
 def open_outside(outside: Outside) -> Callable[[], None]:
@@ -122,17 +136,19 @@ def open_outside(outside: Outside) -> Callable[[], None]:
     return lambda: _outside.remove(outside)
 
 
-def sender() -> Run | Outside:
-    """What whoever asks sends through. Raises `RuntimeError` where nothing runs consumers."""
+def sender() -> Sender:
+    """What whoever asks sends through. Raises `RuntimeError` where nothing can be sent."""
     run = current.get()
     if run is not None:
         return run
-    if not _outside:
-        raise RuntimeError(
-            "no consumers run in this process, so nothing can be sent from here; "
-            "other programs use the server's API (/api) or `python -m twisted_chat publish`"
-        )
-    return _outside[-1]
+    if _outside:
+        return _outside[-1]
+    if _elsewhere:
+        return _elsewhere[-1]
+    raise RuntimeError(
+        "no consumers run in this process, so nothing can be sent from here before "
+        'twisted_chat.consumers.send_through("http://127.0.0.1:8080", API_KEY) has said which server is to do it'
+    )
 
 
 def current_run(what: str) -> Run:
