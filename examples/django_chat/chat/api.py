@@ -8,9 +8,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from chat.models import Room
-from chat.publishing import NotSentError, send_to_group
 from chat.serializers import MessageSerializer, RoomSerializer, frame_of
 from chat.tokens import make_token
+from twisted_chat.consumers import Group
+from twisted_chat.consumers.errors import NotReadyError
 
 PAGE = 200
 
@@ -48,8 +49,8 @@ class Messages(generics.ListCreateAPIView):
         room, said = self.room, serializer.validated_data
         stored = serializer.instance = room.say(self.request.user.pk, said["text"], said["key"])
         try:
-            send_to_group(room.group, frame_of(stored), key=f"{room.pk}/{stored.number}")
-        except NotSentError as error:
+            Group(room.group).send({"text": frame_of(stored)})
+        except NotReadyError as error:
             raise ChatAway from error
 
 
