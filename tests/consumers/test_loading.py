@@ -22,9 +22,9 @@ print(sorted(loaded.router.channels()), "django" in sys.modules)
 """
 
 
-def run(directory: Path, name: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, name: str, script: str = LOAD, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", LOAD, name], cwd=directory, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, name], cwd=directory, env=environ, capture_output=True, text=True, check=False
     )
 
 
@@ -57,7 +57,8 @@ def test_with_django(django: Path) -> None:
 
 
 def test_settings_without_django(application: Path) -> None:
-    result = run(application, "application:routing", DJANGO_SETTINGS_MODULE="mysite.settings")
+    hidden = f"import sys; sys.modules['django'] = None\n{LOAD}"
+    result = run(application, "application:routing", hidden, DJANGO_SETTINGS_MODULE="mysite.settings")
     assert "DJANGO_SETTINGS_MODULE is 'mysite.settings', and Django is not installed here" in result.stderr
 
 
