@@ -69,6 +69,7 @@ def test_settings_without_django(application: Path) -> None:
         ("", "no_such_module:routing", "no_such_module:routing: ModuleNotFoundError: No module named 'no_such_module'"),
         ("", "broken:routing", "broken:routing: AttributeError: module 'broken' has no attribute 'routing'"),
         ("x = 1\nimport nothing_there", "broken:x", "No module named 'nothing_there' (.*broken.py, line 2)"),
+        ("import json\njson.loads('{')", "broken:x", "broken:x: JSONDecodeError: .*broken.py, line 2)"),
         ("x = 1\n1 / 0", "broken:x", "broken:x: ZeroDivisionError: division by zero (.*broken.py, line 2)"),
         ("x = {'a': 7}", "broken:x", "broken:x: the consumer of a cannot be called: 7"),
     ],

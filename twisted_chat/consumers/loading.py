@@ -40,18 +40,21 @@ def load_routing(name: str, environ: Mapping[str, str], directory: Path) -> Load
     except RoutingError as error:
         raise RoutingError(f"{name}: {error}") from None
     except Exception as error:
-        raise RoutingError(f"{name}: {type(error).__name__}: {_line(error)}{_place(error)}") from error
+        raise RoutingError(f"{name}: {type(error).__name__}: {_line(error)}{_place(error, directory)}") from error
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _place(error: Exception) -> str:
-    """Where in the user's code it was, as far as that is known."""
+def _place(error: Exception, directory: Path) -> str:
+    """Where in the user's code it was, as far as that is known: in `directory`, rather than in what that calls."""
     theirs = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<") and "importlib" not in frame.filename and frame.filename != __file__
     ]
-    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
+    near = [frame for frame in theirs if Path(frame.filename).parent.is_relative_to(directory)]
+    for frame in (near or theirs)[-1:]:
+        return f" ({frame.filename}, line {frame.lineno})"
+    return ""
