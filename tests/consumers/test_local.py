@@ -170,6 +170,20 @@ def test_a_handshake_whose_consumer_fails_is_told_so() -> None:
     assert one.layer.log == [("a-1", Failed())]
 
 
+def test_a_posted_event_runs_before_the_end_of_its_client(one: Fixture) -> None:
+    one.enqueue("a-1", 0, CONNECT, RECEIVE, DISCONNECT)
+    for name in ("x", "y"):
+        one.queue.post(Event(name, RECEIVE, {"reply_channel": "websocket.send!a-1"}), "a-1")
+    for _ in range(4):
+        one.threads.go_on()
+    # The end has begun: what comes now is of nobody.
+    one.queue.post(Event("late", RECEIVE, {"reply_channel": "websocket.send!a-1"}), "a-1")
+    while one.threads.waiting:
+        one.threads.go_on()
+    assert [key for key, _ in one.layer.log] == ["a-1.0", "a-1.1", "x", "y", "a-1.2", "late"]
+    assert one.queue.idle().called
+
+
 def test_a_posted_event_runs_behind_those_of_its_client(one: Fixture) -> None:
     one.enqueue("a-1", 0, CONNECT)
     one.queue.post(Event("x", RECEIVE, {"reply_channel": "websocket.send!a-1"}), "a-1")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from twisted_chat.consumers.events import Event
+from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.redis.names import (
     MAILBOX,
     NODES,
@@ -172,6 +172,24 @@ def test_what_is_posted_comes_once_and_behind_a_connection_that_lives(queue: Que
     assert [queue.post(b"x", b"a"), queue.post(b"x", b"a"), queue.post(b"y", b"gone"), queue.post(b"z", b"")] == [1] * 4
     assert queue.mailboxes() == {b"a": 2, b"y": 1, b"z": 1}
     assert queue.post(b"full", b"", most=4) == 0
+
+
+def test_what_is_posted_comes_before_the_end_of_a_connection(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", '","websocket.disconnect",', DISCONNECT, last=True)
+    assert [queue.post(b"x", b"a"), queue.post(b"x", b"a"), queue.post(b"y", b"a")] == [1, 1, 1]
+    waiting = queue.redis.command("LRANGE", mailbox_key(b"a"), "0", "-1")
+    assert [Event.decode(data).id for data in waiting] == ["a.0", "a.1", "x.0", "y.0", "a.2"]
+    queue.check()
+    # The end has begun, or has no event before it that could have posted anything.
+    queue.enqueue(b"b", 0, DISCONNECT, last=True)
+    queue.post(b"z", b"b")
+    assert queue.mailboxes() == {b"a": 5, b"b": 1, b"z": 1}
+
+
+def test_what_is_posted_does_not_take_another_event_for_the_end(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", '","websocket.disconnect",', last=True)
+    queue.post(b"x", b"a")
+    assert queue.mailboxes() == {b"a": 2, b"x": 1}
 
 
 def test_tokens_that_are_given_back(queue: Queue) -> None:

@@ -77,15 +77,23 @@ class LocalQueue(Queue):
         return mailbox.room.wait()
 
     def post(self, event: Event, connection: str | None) -> Deferred[None]:
-        """An event that a consumer made: behind those of the connection, if there is one."""
+        """An event that a consumer made: behind those of the connection, if there is one, but before its disconnect."""
         if self._waiting >= self._limits.in_all:
             return fail(NotReadyError(f"{self._waiting} events wait for consumers, which is as many as may"))
-        name = connection if connection in self._mailboxes else event.id
+        name = connection if connection is not None and self._takes_more(connection) else event.id
         mailbox = self._mailboxes.setdefault(name, _Mailbox())
-        mailbox.events.append(event)
+        if mailbox.events and mailbox.events[-1].channel == DISCONNECT:
+            mailbox.events.insert(len(mailbox.events) - 1, event)
+        else:
+            mailbox.events.append(event)
         self._waiting += 1
         self._start(name, mailbox)
         return succeed(None)
+
+    def _takes_more(self, connection: str) -> bool:
+        mailbox = self._mailboxes.get(connection)
+        # The first one is being run.
+        return mailbox is not None and not (mailbox.events and mailbox.events[0].channel == DISCONNECT)
 
     def session_of(self, connection: str) -> bytes | None:
         """What its consumers keep, as JSON."""

@@ -7,7 +7,8 @@ What is to be kept: the events of a connection are run one after the other in th
 least once, on any number of workers that come, go and die.
 
 - The events of a connection are a list, its *mailbox*: what comes is pushed to the right (``enqueue.lua``), what is
-  done is popped from the left (``commit.lua``). Both are scripts, and nothing comes in between the steps of a script.
+  done is popped from the left (``commit.lua``). What consumers post behind it is put before a disconnect that waits
+  (``post.lua``): that is always the last. Both are scripts, and nothing comes in between the steps of a script.
 - A mailbox has one *token*, an entry of the stream ``ready``, while and only while it is not empty. (I)
   The push into an empty mailbox adds it. Nothing but a commit takes events away, and when that empties the mailbox it
   deletes the token; when it does not, it keeps the token or replaces it by another one.
