@@ -69,7 +69,11 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        system.until(self._works, "a worker that works")
+        try:
+            system.until(self._works, "a worker that works")
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def log(self) -> str:
@@ -290,11 +294,14 @@ def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             directory = tmp_path_factory.mktemp(kind)
             if kind == "local":
                 server = serve(directory, "--relay", "memory:", "--routing", ROUTING, "--threads", "3")
+                ends.append(server.kill)
             else:
                 redis: RedisServer = request.getfixturevalue("shared_redis")
                 server = serve(directory, "--relay", redis.url, "--consumers", "remote")
-                ends.extend(Worker(directory, "--relay", redis.url, "--threads", "2").kill for _ in range(2))
-            ends.append(server.kill)
+                ends.append(server.kill)  # at once: whatever fails from here on, it ends
+                for _ in range(2):
+                    worker = Worker(directory, "--relay", redis.url, "--threads", "2")
+                    ends.append(worker.kill)
             urls[kind] = server.url.replace("http", "ws", 1)
         return urls[kind]
 
