@@ -67,14 +67,14 @@ class RelayArchive:
         self._log.failure("room {room} failed on an answer of its history", failure, room=self.name)
 
 
-class HubRoom(RelayArchive):
-    """A room that has members on this node."""
+class HubRoom:
+    """A room that has members on this node. What it is made of knows nothing of it: it goes with its last member."""
 
-    def __init__(self, name: str, relay: Relay, reactor: IReactorTime, audience: RoomAudience) -> None:
-        super().__init__(name, relay, reactor)
+    def __init__(self, archive: RelayArchive, audience: RoomAudience) -> None:
+        self.archive: Final = archive
         self.audience: Final = audience
         self.members: set[Subscriber] = set()
-        self.room: Final[Room[Subscriber]] = Room(self, audience)
+        self.room: Final[Room[Subscriber]] = Room(archive, audience)
 
 
 class FollowedRoom(RelayArchive):
@@ -142,11 +142,12 @@ class Hub:
             return
         here.room.leave(member)
         here.members.discard(member)
-        self._relay.leave(here.name, member.name)
+        name = here.archive.name
+        self._relay.leave(name, member.name)
         if not here.members:
-            del self.rooms[here.name]
-            here.close()
-            self._relay.unsubscribe(here.name)
+            del self.rooms[name]
+            here.archive.close()
+            self._relay.unsubscribe(name)
 
     def announce(self, member: Subscriber) -> None:
         """Presence: under which handle it is here, as soon as that is known, and when it changes."""
@@ -222,7 +223,7 @@ class Hub:
 
     def _open(self, name: str) -> HubRoom:
         audience = self._audience(self._turn, self._delivered)
-        here = self.rooms[name] = HubRoom(name, self._relay, self._reactor, audience)
+        here = self.rooms[name] = HubRoom(RelayArchive(name, self._relay, self._reactor), audience)
         self._relay.subscribe(name)
         here.room.sync()
         return here

@@ -61,6 +61,8 @@ class Switch(Protocol):
             self._receiver.connectionLost(reason)
         elif isinstance(reason.value, SSL.Error):
             self._site.tls_failed(openssl_reason(reason.value))
+        # A channel can hand us over, so each would keep the other alive.
+        self._channel = self._receiver = None
         # Last: whoever waits for the end of all connections finds their ends handled.
         self._site.connection_lost(self)
 
