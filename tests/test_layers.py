@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "message_metrics": set(),
     "metrics": {"core", "message_metrics"},
     "direct": set(),
+    "garbage": {"core"},
     "subscriber": {"core", "wire", "direct"},
     "fanout": {"core", "wire", "direct", "subscriber"},
     "hub": {"core", "wire", "relay", "metrics", "subscriber", "fanout"},

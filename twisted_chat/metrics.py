@@ -51,6 +51,8 @@ TICK: Final = 1.0
 
 _TICK_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_PAUSE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
 
 class Metrics:
     """Everything that one server counts, in a registry of its own."""
@@ -99,6 +101,12 @@ class Metrics:
             buckets=_TICK_BUCKETS,
             registry=self.registry,
         )
+        self._pause_seconds = Histogram(
+            "twisted_chat_garbage_pause_seconds",
+            "How long everything waited for a collection of garbage.",
+            buckets=_PAUSE_BUCKETS,
+            registry=self.registry,
+        )
         self._ready = Gauge("twisted_chat_ready", "1 while the server takes clients, else 0.", registry=self.registry)
 
     def connected(self, transport: Transport) -> None:
@@ -140,6 +148,10 @@ class Metrics:
     def ticked(self, late: float) -> None:
         """The reactor ran a call `late` seconds after it was due."""
         self._tick_seconds.observe(late)
+
+    def paused(self, seconds: float) -> None:
+        """Everything waited so long for a collection of garbage."""
+        self._pause_seconds.observe(seconds)
 
     def ready(self, yes: bool) -> None:
         self._ready.set(yes)

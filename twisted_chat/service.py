@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import sys
@@ -27,6 +26,7 @@ from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.node import ConsumerNode
 from twisted_chat.control import Control
+from twisted_chat.garbage import Garbage
 from twisted_chat.hub import Hub
 from twisted_chat.listening import Listening, StartError
 from twisted_chat.logs import observer, open_log
@@ -67,12 +67,14 @@ def makeService(options: Options) -> ChatService | Supervisor:
 
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
     sys.excepthook = one_line
-    # What is there when clients come stays to the end: the garbage collector need not look at it each time.
-    reactor.callWhenRunning(gc.freeze)
     try:
-        return build(options, reactor, os.environ)
+        service = build(options, reactor, os.environ)
     except MISTAKES as error:
         raise SystemExit(f"twistd chat: {error}") from None
+    if isinstance(service, ChatService):
+        # Python's collector is the whole process's, which is the service's only here.
+        service.services.append(Garbage(reactor, service.connections.count, service.metrics.paused))
+    return service
 
 
 def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> ChatService | Supervisor:
@@ -198,7 +200,7 @@ class ChatService(Service):
         notifier = Notifier(environ)
         self._link: Final = Link(reactor) if process is not None else None
         self._notifier: Final = self._link or notifier
-        self._services: Final = [
+        self.services: Final = [
             *self._listening.certificates,
             ReactorTick(reactor, self.metrics.ticked),
             Watchdog(reactor, notifier, environ),
@@ -273,7 +275,7 @@ class ChatService(Service):
 
     def startService(self) -> None:
         super().startService()
-        for service in self._services:
+        for service in self.services:
             service.startService()
         self._beat.start(self.connections.heartbeat.seconds, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
@@ -394,7 +396,7 @@ class ChatService(Service):
         if self._admin is not None:
             await self._admin.stop()
         await self._admin_site.shutdown()
-        for service in self._services:
+        for service in self.services:
             service.stopService()
 
 

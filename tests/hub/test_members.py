@@ -140,7 +140,7 @@ def test_an_error_in_an_answer_is_logged_and_goes_no_further(node: Node, logged_
     def broken(history: History | None) -> None:
         raise ZeroDivisionError
 
-    here.ask(Newest(1), broken)
+    here.archive.ask(Newest(1), broken)
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     node.say("hi")
     assert ann.heard() == ["hi"]
