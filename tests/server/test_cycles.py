@@ -1,4 +1,4 @@
-"""A connection that ends is freed at once, by reference counts: the garbage collector looks at what is old hardly ever."""
+"""A connection that ends is freed at once, by reference counts: the collector hardly ever looks at what is old."""
 
 from __future__ import annotations
 

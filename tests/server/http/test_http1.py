@@ -302,6 +302,31 @@ def test_just_as_much_as_allowed(connect: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        GET[:-2] + b"x: y\r\n" * 99 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nx: " + b"y" * (16_384 - 14) + b"\r\n\r\n",
+    ],
+    ids=["no fields", "fields", "bytes"],
+)
+@pytest.mark.parametrize("last", range(6))
+def test_head_in_two_pieces(connect: Any, head: bytes, last: int) -> None:
+    connection = connect()
+    at = len(head) - last
+    answered = connection.send(head[:at]) + connection.send(head[at:])
+    assert answered.count(b" 200 OK\r\n") == 1
+    assert connection.refused == []
+
+
+def test_folded_field_is_one(connect: Any) -> None:
+    connection = connect()
+    connection.send(b"GET /later HTTP/1.1\r\nHost: a\r\nx: a\r\n  b\r\n\tc\r\n\r\n")
+    (request,) = connection.tree.requests
+    assert request.requestHeaders.getRawHeaders(b"x") == [b"a b c"]
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         b"nonsense\r\n",

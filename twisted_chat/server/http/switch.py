@@ -31,6 +31,10 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4: what an HTTP/2 client sends first. HTTP/1.1 can not start so."""
 
 
+_NOBODY: Final = Protocol()
+"""Receives what comes after the end, and does nothing with it."""
+
+
 class Switch(Protocol):
     """One connection: reads its first bytes, or what TLS negotiated, and passes it on to the protocol for it."""
 
@@ -62,7 +66,7 @@ class Switch(Protocol):
         elif isinstance(reason.value, SSL.Error):
             self._site.tls_failed(openssl_reason(reason.value))
         # A channel can hand us over, so each would keep the other alive.
-        self._channel = self._receiver = None
+        self._channel, self._receiver = None, _NOBODY
         # Last: whoever waits for the end of all connections finds their ends handled.
         self._site.connection_lost(self)
 
