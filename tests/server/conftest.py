@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from txaio import tx
+from zope.interface import alsoProvides
 
 from twisted_chat.auth import ApiKeys, Origins, TokenKeys
 from twisted_chat.core.limits import Limits
@@ -46,6 +48,7 @@ class Transport(StringTransport):
         super().__init__(
             peerAddress=IPv4Address("TCP", address, 54321), hostAddress=IPv4Address("TCP", "192.0.2.1", 80)
         )
+        alsoProvides(self, ITCPTransport)
         self.protocol: Any = None
         self.aborted = False
         self.connected = True

@@ -33,7 +33,7 @@ class Session:
         self.room: Final = room
         # On an open server a client says who it is; a token says it itself, or leaves its user nameless.
         self.handle = identity.handle if identity.user is not None else handle
-        self._address = address
+        self.address: Final = address
         self._rates = rates
         self._bucket = TokenBucket(limits.messages_per_connection, now)
         self._refusals = TokenBucket(REFUSALS, now)
@@ -66,7 +66,7 @@ class Session:
     def _within_rates(self, now: float) -> None:
         if not self._bucket.take(now):
             raise _too_fast(self._bucket.wait(), "connection")
-        if self._address is not None and not self._rates.take(self._address, now):
+        if self.address is not None and not self._rates.take(self.address, now):
             raise _too_fast(1.0, "address")
 
 

@@ -69,11 +69,14 @@ class Admission:
 
     def check_origin(self, request: Request) -> None:
         """Raise `ChatError` for a page of another site that was not allowed."""
-        self._origins.check(field(request, b"origin"), field(request, b"host"))
+        origin = field(request, b"origin")
+        if origin is not None:
+            self._origins.check(origin, field(request, b"host"))
 
     def allowed_origin(self, request: Request) -> str | None:
         """What ``Access-Control-Allow-Origin`` says to this request; None: nothing."""
-        return self._origins.cors_origin(field(request, b"origin"), field(request, b"host"))
+        origin = field(request, b"origin")
+        return None if origin is None else self._origins.cors_origin(origin, field(request, b"host"))
 
     def identify(self, request: Request) -> Identity:
         """Who sends this request. Raises `ChatError`."""

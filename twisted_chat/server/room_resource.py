@@ -98,16 +98,15 @@ class RoomResource(Resource):
         wish = query.wish(_query(request), self._limits)
         session = self._admission.session(request, name, wish.handle)
         session.identity.check_read(name)
-        address = self._admission.address(request)
-        self._connections.count.check(address)
-        upgrade(request, self._sockets.socket(session, wish, address))
+        self._connections.count.check(session.address)
+        upgrade(request, self._sockets.socket(session, wish, session.address))
         return NOT_DONE_YET
 
     def _open_event_stream(self, request: Request, name: str) -> int:
         wish = query.wish(_query(request), self._limits, field(request, b"last-event-id"))
         session = self._admission.session(request, name, wish.handle)
         session.identity.check_read(name)
-        EventStream(request, self._connections, session, self._admission.address(request)).start(wish)
+        EventStream(request, self._connections, session, session.address).start(wish)
         return NOT_DONE_YET
 
     # History

@@ -11,7 +11,6 @@ A connection holds nothing that is the same for all of them: options and beginni
 from __future__ import annotations
 
 from base64 import b64encode
-from contextlib import suppress
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, Final, TypeVar, cast
@@ -97,8 +96,7 @@ class LeanProtocol(WebSocketServerProtocol):
     # The connection
 
     def connectionMade(self) -> None:
-        with suppress(AttributeError, OSError):  # not everything below us is TCP
-            self.transport.setTcpNoDelay(True)
+        # TCP_NODELAY was set for the request that was upgraded.
         self.factory.countConnections += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

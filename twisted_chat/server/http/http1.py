@@ -33,6 +33,7 @@ _BEFORE: Final = b"\r\n"
 """What ends a request line: with it before them, no fields at all end like any others."""
 
 _FOLD: Final = re.compile(rb"(?<=[^\r\n])\r\n[ \t]+")
+"""RFC 9112 section 5.2: a line that begins with a space belongs to the field before; there must be one."""
 
 
 class _Phase(Enum):
@@ -132,9 +133,9 @@ class Http1Channel(http.HTTPChannel):
             self._fields = came
         else:
             self._fields = _BEFORE
-            # RFC 9112 section 5.2: a line that begins with a space belongs to the one before.
-            lines = _FOLD.sub(b" ", fields).split(b"\r\n")[1:]
-            if all(map(self.headerReceived, lines)):
+            if b"\r\n " in fields or b"\r\n\t" in fields:
+                fields = _FOLD.sub(b" ", fields)
+            if all(map(self.headerReceived, fields.split(b"\r\n")[1:])):
                 self._buffer = rest
                 self._head_received()
 
