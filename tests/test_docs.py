@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,10 +31,9 @@ from twisted_chat.server.http import upgrade as websocket_upgrade
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
 README_ES = ROOT / "README.es.rst"
-TUTORIAL = ROOT / "docs" / "tutorial.rst"
-TUTORIAL_ES = ROOT / "docs" / "es" / "tutorial.rst"
-FROM_CHANNELS = ROOT / "docs" / "from-channels.rst"
-FROM_CHANNELS_ES = ROOT / "docs" / "es" / "from-channels.rst"
+DOCS = ROOT / "docs"
+IN_SPANISH = [(DOCS / path.name, path) for path in sorted((DOCS / "es").glob("*.rst"))]
+"""(English, Spanish) of each page that there is in both."""
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.rst"))
 
 PATIENCE = 30.0
@@ -61,6 +61,21 @@ def commands(path: Path) -> list[str]:
     return [re.sub(r"\s+# .*", "", text) for language, text in code_blocks(path) if language == "sh"]
 
 
+def prose(path: Path) -> str:
+    """The text without its blocks of code."""
+    return re.sub(r"(?m)^\.\. code-block::.*\n(?:\n|   .*\n)*", "", text_of(path))
+
+
+def literals(path: Path) -> Counter[str]:
+    """How often the prose has each name of code, option or file."""
+    return Counter(" ".join(name.split()) for name in re.findall(r"``([^`]+)``", prose(path)))
+
+
+def linked(path: Path) -> list[str]:
+    """The pages that the prose leads to, wherever they are."""
+    return [Path(target).name for target in re.findall(r":doc:`(?:[^`<]*<)?([^`>]+)>?`", prose(path))]
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of the first ``list-table`` in `text`, without its header; lines of a cell are joined."""
     table = text.partition(".. list-table::")[2]
@@ -86,7 +101,7 @@ def marked(path: Path, what: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
     """The script that makes tables."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -122,7 +137,7 @@ def test_the_spanish_table_has_the_same_options_and_defaults() -> None:
 
 
 def test_the_table_of_errors_is_that_of_the_reasons() -> None:
-    table = marked(ROOT / "docs" / "protocol.rst", "table of errors")
+    table = marked(DOCS / "protocol.rst", "table of errors")
     expected = [
         [f"``{each.code}``", str(each.http), str(each.close), "yes" if each.reconnect else "no"] for each in Reason
     ]
@@ -142,7 +157,7 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
         http_limits.not_implemented(""),
     ]
     expected = {f"``{each.code}``": str(each.status) for each in refusals} | {"``bad_handshake``": "400, 426"}
-    table = marked(ROOT / "docs" / "protocol.rst", "table of refusals of the HTTP layer")
+    table = marked(DOCS / "protocol.rst", "table of refusals of the HTTP layer")
     assert {row[0]: row[1] for row in table} == expected
     # These are all that there are: each is made by one call with its code as text.
     made = re.findall(
@@ -159,7 +174,7 @@ def test_the_table_of_metrics_has_all_of_ours() -> None:
     ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
     ours |= {f"twisted_chat_{name}" for name in ("rooms", "members", "outbox_bytes")}
-    table = marked(ROOT / "docs" / "deployment.rst", "table of metrics")
+    table = marked(DOCS / "deployment.rst", "table of metrics")
     listed = {
         re.sub(r"(_total|_info)?({.*})?$", "", name) for row in table for name in re.findall(r"``([^`]+)``", row[0])
     }
@@ -170,7 +185,7 @@ def test_the_table_of_metrics_has_all_of_ours() -> None:
 
 
 def test_the_user_of_redis_may_do_what_the_relay_does_and_no_more() -> None:
-    [block] = [text for _, text in code_blocks(ROOT / "docs" / "scaling.rst") if "ACL SETUSER" in text]
+    [block] = [text for _, text in code_blocks(DOCS / "scaling.rst") if "ACL SETUSER" in text]
     allowed = {name.upper() for name in re.findall(r"\+([a-z|]+)", block)}
     code = ROOT / "twisted_chat" / "relay" / "redis"
     used = {name for path in code.rglob("*.lua") for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text_of(path))}
@@ -189,13 +204,13 @@ def test_the_user_of_redis_may_do_what_the_queue_of_consumers_does_and_no_more()
     allowed = {
         name.upper()
         for page in ("scaling", "consumers")
-        for _, text in code_blocks(ROOT / "docs" / f"{page}.rst")
+        for _, text in code_blocks(DOCS / f"{page}.rst")
         if "ACL SETUSER" in text
         for name in re.findall(r"\+([a-z|]+)", text)
     }
     more = {
         name.upper()
-        for _, text in code_blocks(ROOT / "docs" / "consumers.rst")
+        for _, text in code_blocks(DOCS / "consumers.rst")
         if "ACL SETUSER" in text
         for name in re.findall(r"\+([a-z|]+)", text)
     }
@@ -210,17 +225,43 @@ def test_the_user_of_redis_may_do_what_the_queue_of_consumers_does_and_no_more()
 # Two languages
 
 
-@pytest.mark.parametrize(
-    ("english", "spanish"), [(README, README_ES), (TUTORIAL, TUTORIAL_ES), (FROM_CHANNELS, FROM_CHANNELS_ES)]
-)
+@pytest.mark.parametrize(("english", "spanish"), [(README, README_ES), *IN_SPANISH])
 def test_both_languages_show_the_same(english: Path, spanish: Path) -> None:
     assert [language for language, _ in code_blocks(spanish)] == [language for language, _ in code_blocks(english)]
     assert commands(spanish) == commands(english)
 
 
-def test_both_guides_from_channels_have_the_same_code() -> None:
-    assert code_blocks(FROM_CHANNELS_ES) == code_blocks(FROM_CHANNELS)
-    assert {language for language, _ in code_blocks(FROM_CHANNELS)} >= {"python", "ini", "toml", "nginx", "javascript"}
+@pytest.mark.parametrize(("english", "spanish"), [(README, README_ES), *IN_SPANISH])
+def test_both_languages_have_the_same_sections_and_items(english: Path, spanish: Path) -> None:
+    sections = r"(?m)^([=-])\1{3,}$"
+    assert re.findall(sections, prose(spanish)) == re.findall(sections, prose(english))
+    items = r"(?m)^ *(?:\* )?- "
+    assert len(re.findall(items, prose(spanish))) == len(re.findall(items, prose(english)))
+
+
+@pytest.mark.parametrize(("english", "spanish"), IN_SPANISH)
+def test_what_a_page_names_and_links_to_it_does_in_spanish_too(english: Path, spanish: Path) -> None:
+    # Translations may name more, such as the ``import`` that is a word in English.
+    assert not literals(english) - literals(spanish)
+    assert linked(spanish) == linked(english)
+
+
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [
+        ("consumers.rst", {"python", "javascript", "sh"}),
+        ("from-channels.rst", {"python", "ini", "toml", "nginx", "javascript", "sh"}),
+    ],
+)
+def test_these_pages_have_the_same_code_in_both_languages(name: str, languages: set[str]) -> None:
+    blocks = code_blocks(DOCS / name)
+    assert code_blocks(DOCS / "es" / name) == blocks
+    assert {language for language, _ in blocks} == languages
+
+
+def test_who_changes_a_page_is_told_that_there_is_a_spanish_one() -> None:
+    told = text_of(ROOT / "CONTRIBUTING.rst").partition("have\nSpanish counterparts")[0]
+    assert {f"docs/{english.name}" for english, _ in IN_SPANISH} <= set(re.findall(r"``(.+?)``", told))
 
 
 def test_both_readmes_have_the_same_code() -> None:
@@ -233,7 +274,7 @@ def test_both_readmes_have_the_same_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [README, README_ES, ROOT / "CONTRIBUTING.rst", *EXAMPLES, *(ROOT / "docs").rglob("*.rst")], ids=str
+    "path", [README, README_ES, ROOT / "CONTRIBUTING.rst", *EXAMPLES, *DOCS.rglob("*.rst")], ids=str
 )
 def test_python_in_the_documentation_is_python(path: Path) -> None:
     for language, text in code_blocks(path):
@@ -243,7 +284,7 @@ def test_python_in_the_documentation_is_python(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [README, README_ES, *EXAMPLES, *(ROOT / "docs").rglob("*.rst")],
+    [README, README_ES, *EXAMPLES, *DOCS.rglob("*.rst")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_commands_have_options_that_there_are(path: Path) -> None:
