@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
+
+from tests.ports import free_port
 
 DEADLINE = 30.0
 """Seconds until something that should happen counts as not happening. The machine may be busy."""
@@ -98,7 +99,7 @@ def logging_browser(browser: Browser, tmp_path: Path) -> Iterator[LoggingBrowser
 @pytest.fixture
 def port() -> int:
     """One that is free."""
-    return _free_port()
+    return free_port()
 
 
 class Server:
@@ -107,7 +108,7 @@ class Server:
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.database = directory / "chat.db"
-        self.port = _free_port()
+        self.port = free_port()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -181,13 +182,6 @@ class Server:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 # Servers ask for the browser first: without one there is no need to start any.

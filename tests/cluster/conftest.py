@@ -17,6 +17,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from tests.cluster.checker import Crowd
     from tests.cluster.tunnel import Tunnel
@@ -52,7 +54,7 @@ class Node:
 
     def __init__(self, directory: Path, relays: tuple[str, ...], environ: Mapping[str, str]) -> None:
         system = load("system/conftest.py")
-        admin = system.free_port()
+        admin = free_port()
         directory.mkdir()
         self.admin = f"http://127.0.0.1:{admin}"
         named = [text for relay in relays for text in ("--relay", relay)]
@@ -131,7 +133,7 @@ def make_redis(redis_program: tuple[Make, str]) -> Iterator[Make]:
 
     def one(*options: str) -> RedisServer:
         servers.append(make(program, *options))
-        servers[-1].port = load("system/conftest.py").free_port()
+        servers[-1].port = free_port()
         return servers[-1]
 
     yield one
@@ -174,7 +176,7 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory, redis_program: tupl
     """Three nodes that the tests of a module share, each in rooms of its own."""
     make, program = redis_program
     server = make(program)
-    server.port = load("system/conftest.py").free_port()
+    server.port = free_port()
     try:
         server.start()
         cluster = start_cluster(tmp_path_factory.mktemp("cluster"), *[(server.tcp_url,)] * 3)

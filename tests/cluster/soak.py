@@ -22,8 +22,8 @@ from typing import Final
 from tests.cluster.checker import Crowd, Violation
 from tests.cluster.conftest import Cluster, start_cluster
 from tests.cluster.tunnel import Tunnel
+from tests.ports import free_port
 from tests.relay.redis_server import RedisServer, find_server
-from tests.system.conftest import free_port
 
 NODES: Final = 3
 FAULTS: Final = 4

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from tests.relay.redis_server import RedisServer
 
@@ -130,8 +132,7 @@ class Stage:
 
     def port(self) -> int:
         """One that nobody listens on."""
-        port: int = system.free_port()
-        return port
+        return free_port()
 
     def close(self) -> None:
         # Those that were started last need those that were started first.

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import hiredis
 
+from tests.ports import free_port
+
 DEADLINE: Final = 30.0
 
 
@@ -67,9 +69,8 @@ class RedisServer:
 
     def listen(self, *, tls: bool = False) -> None:
         """On a TCP port too, from the next start on."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        # The nodes of a cluster talk to each other on that port + 10,000.
+        self.port = free_port(beside=10_000)
         self._tls = tls
 
     def watch(self, service: str, port: int) -> None:

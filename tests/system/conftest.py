@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import queue
-import random
 import re
 import signal
 import socket
@@ -28,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from websockets.sync.client import ClientConnection, connect
 
+from tests.ports import free_port
+
 PATIENCE = 30.0
 """Seconds until a test gives up; nothing takes nearly as long unless it is broken."""
 
@@ -43,18 +44,6 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
             pytest.fail(f"waited in vain for {what or condition}")
         time.sleep(0.02)
     return result
-
-
-def free_port() -> int:
-    """A port that nothing listens on, below those that the system gives to clients: it can be used again later."""
-    while True:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def environment(**variables: str) -> dict[str, str]:
