@@ -162,6 +162,8 @@ class Metrics:
         rooms: Callable[[], int] | None = None,
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
+        events: Callable[[], int | None] | None = None,
+        paused: Callable[[], int] | None = None,
         certificates: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """Ask these each time that the metrics are read; what is left out stays as it was.
@@ -172,6 +174,10 @@ class Metrics:
             memberships: a client that is in three rooms counts three times
         outbox
             bytes waiting for clients that read slowly
+        events
+            those in the queue of consumers; None: that is not known now
+        paused
+            clients of consumers that are not read from, because that queue is full
         certificates
             the name of each certificate in use, and when it expires, in seconds since 1970
         """
@@ -181,6 +187,14 @@ class Metrics:
             self._watched.number("twisted_chat_members", "Memberships in rooms on this node.", members)
         if outbox is not None:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
+        if events is not None:
+            self._watched.number(
+                "twisted_chat_consumer_events_waiting", "Events in the queue of consumers, running or not.", events
+            )
+        if paused is not None:
+            self._watched.number(
+                "twisted_chat_consumer_clients_paused", "Clients not read from, as the queue has no room.", paused
+            )
         if certificates is not None:
             self._watched.certificates = certificates
 
@@ -260,10 +274,10 @@ class _Watched:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._numbers: dict[str, tuple[str, Callable[[], int]]] = {}
+        self._numbers: dict[str, tuple[str, Callable[[], int | None]]] = {}
         self.certificates: Callable[[], Mapping[str, float]] = dict
 
-    def number(self, name: str, documentation: str, ask: Callable[[], int]) -> None:
+    def number(self, name: str, documentation: str, ask: Callable[[], int | None]) -> None:
         self._numbers[name] = documentation, ask
 
     def collect(self) -> list[Metric]:
@@ -271,7 +285,9 @@ class _Watched:
         for name, (documentation, ask) in self._numbers.items():
             # One broken number must not hide all others from the operator.
             with self._log.failuresHandled("{metric} cannot be read", metric=name):
-                families.append(GaugeMetricFamily(name, documentation, value=ask()))
+                value = ask()
+                if value is not None:
+                    families.append(GaugeMetricFamily(name, documentation, value=value))
         name = "twisted_chat_certificate_expiry_timestamp_seconds"
         with self._log.failuresHandled("{metric} cannot be read", metric=name):
             expiry = GaugeMetricFamily(name, "When a certificate expires, in seconds since 1970.", labels=["name"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn
 
 from twisted.python import usage
 
 from twisted_chat import __version__
-from twisted_chat.config import SETTINGS, Config, ConfigError, Setting, default, did_you_mean, load
+from twisted_chat.config import BY_NAME, SETTINGS, Config, ConfigError, Setting, default, did_you_mean, load
 
 
 class _Options(usage.Options):
@@ -85,11 +86,18 @@ class WorkerOptions(_Options):
     longdesc = (
         "Runs the consumers of servers that were started with --consumers remote. It takes what they have to do from "
         "the Redis that --relay names: give it the same ones. Workers may come and go at any time. The options can "
-        "also stand in the environment or in a TOML file, which may be that of the servers."
+        "also stand in the environment or in a TOML file, which may be that of the servers: its admin-port is theirs, "
+        "and a worker leaves it to them."
     )
 
+    def reload(self) -> Config:
+        config = super().reload()
+        admin = BY_NAME["admin-port"]
+        own = admin.name in self.given or admin.variable in os.environ
+        return config if own else replace(config, admin_port=None)
 
-WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "drain", "log-format"})
+
+WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format"})
 
 
 def _option(setting: Setting) -> Callable[..., None]:

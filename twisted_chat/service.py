@@ -190,7 +190,7 @@ class ChatService(Service):
         )
         descriptors = process.descriptors if process is not None else None
         self._listening: Final = Listening(config, reactor, environ, inherited=descriptors)
-        self._readiness: Final = Readiness(reactor, self.relay.ready, self.metrics.ready)
+        self._readiness: Final = Readiness(reactor, self._probe, self.metrics.ready)
         self._admin: Final = None if process is not None else self._listening.admin()
         admin = admin_resource(self.metrics, self._readiness, lambda: self.nodes.seen)
         self._admin_site: Final = ChatSite(admin, reactor=reactor)
@@ -232,6 +232,11 @@ class ChatService(Service):
             )
         except RoutingError as error:
             raise RoutingError(f"--routing: {error}") from error
+
+    async def _probe(self) -> None:
+        if self.consumers is not None:
+            await self.consumers.look()
+        await self.relay.ready()
 
     def _with_consumers(self, site: Resource) -> Resource:
         if self.consumers is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +18,23 @@ from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, tell_nodes
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.loading import load_routing
+from twisted_chat.consumers.metrics import ConsumerMetrics
 from twisted_chat.consumers.node import outside
 from twisted_chat.consumers.run import open_outside
 from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.consumers.waiting import within
 from twisted_chat.hub import Hub
+from twisted_chat.listening import AdminPort, Listening
 from twisted_chat.logs import observer, open_log
-from twisted_chat.metrics import Metrics
+from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.options import WorkerOptions as Options
 from twisted_chat.relay.interface import Relay, RelayError
 from twisted_chat.relay.url import are_shared, open_relays
+from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
+from twisted_chat.server.endpoints import EndpointError
+from twisted_chat.server.http.switch import ChatSite
+from twisted_chat.server.tls.certificates import CertificateError
+from twisted_chat.signals import one_line
 from twisted_chat.systemd import Notifier, Watchdog
 
 __all__ = ["Options", "WorkerService", "makeService"]
@@ -36,14 +44,19 @@ def makeService(options: Options) -> WorkerService:
     """What `twistd chat-worker` runs. Exits with one line if something is wrong with the configuration."""
     from twisted.internet import reactor
 
+    # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
+    sys.excepthook = one_line
     try:
         return WorkerService(options.config, reactor, os.environ, twistd=options.parent)
-    except (ConfigError, RelayError, RoutingError) as error:
+    except (ConfigError, RelayError, RoutingError, EndpointError, CertificateError) as error:
         raise SystemExit(f"twistd chat-worker: {error}") from None
 
 
 PATIENCE: Final = 5.0
-"""Seconds for links to Redis to be closed."""
+"""Seconds for links to Redis, and for who reads the metrics, to end."""
+
+STARTING: Final = Obstacle("starting", "the worker has not finished starting")
+STOPPING: Final = Obstacle("draining", "the worker is stopping, and takes nothing more")
 
 
 class WorkerService(Service):
@@ -63,7 +76,7 @@ class WorkerService(Service):
         *,
         twistd: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises `ConfigError`, `RoutingError` and `RelayError`."""
+        """Raises `ConfigError`, `RoutingError`, `RelayError`, `EndpointError` and `CertificateError`."""
         if config.routing is None:
             raise ConfigError("--routing: say which consumers to run, for example myapp.routing:channel_routing")
         if not are_shared(config.relay):
@@ -77,19 +90,37 @@ class WorkerService(Service):
         except RoutingError as error:
             raise RoutingError(f"--routing: {error}") from error
         self._relay: Final[Relay] = open_relays(config.relay, reactor=reactor, history=GROUP_HISTORY, environ=environ)
+        self.metrics: Final = Metrics()
         # Nobody is a member of anything here: it only publishes.
-        self._hub: Final = Hub(self._relay, reactor, Metrics())
+        self._hub: Final = Hub(self._relay, reactor, self.metrics)
         self._pool: Final = Pool(reactor, config.threads)
         from twisted_chat.consumers.redis.connection import queue_server
         from twisted_chat.consumers.redis.worker import Worker
 
-        runner = Runner(loaded.router, self._pool, loaded.around)
+        runner = Runner(loaded.router, self._pool, loaded.around, metrics=ConsumerMetrics(self.metrics.registry))
         self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads)
         self.worker.layer = Delivery(self._relay, tell_nodes(self._relay), self.worker.post)
+        self.worker.told = self._told
+        self.metrics.watch(events=lambda: self.worker.waiting)
         self._channels: Final = loaded.router.channels()
         self._end_outside: Callable[[], None] = lambda: None
         self._notifier: Final = Notifier(environ)
-        self._watchdog: Final = Watchdog(reactor, self._notifier, environ)
+        self._readiness: Final = Readiness(
+            reactor, self._probe, self.metrics.ready, starting=STARTING, draining=STOPPING
+        )
+        # A worker serves nothing but this.
+        listening = Listening(replace(config, port=()), reactor, environ)
+        self._admin: Final[AdminPort | None] = listening.admin()
+        self._admin_site: Final = ChatSite(admin_resource(self.metrics, self._readiness), reactor=reactor)
+        self._services: Final = [
+            *listening.certificates,
+            ReactorTick(reactor, self.metrics.ticked),
+            Watchdog(reactor, self._notifier, environ),
+        ]
+
+    async def _probe(self) -> None:
+        await self.worker.ready()
+        await self._relay.ready()
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written."""
@@ -98,9 +129,15 @@ class WorkerService(Service):
             parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ))
         super().setServiceParent(parent)
 
+    def privilegedStartService(self) -> None:
+        """Bind, while that is still allowed. Raises `StartError`."""
+        if self._admin is not None:
+            self._admin.bind(self._admin_site)
+
     def startService(self) -> None:
         super().startService()
-        self._watchdog.startService()
+        for service in self._services:
+            service.startService()
         self._pool.start()
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
@@ -108,9 +145,23 @@ class WorkerService(Service):
         self._end_outside = open_outside(outside(self._reactor, self.worker.layer))
         await self._relay.start(self._hub)
         await self.worker.start()
-        status = f"worker {self.worker.name} runs consumers of {', '.join(sorted(self._channels))}"
-        self._log.info("{status}", status=status)
-        self._notifier.ready(status)
+        if self.running:
+            self._readiness.started()
+            await self._readiness.check()
+
+    def _told(self, takes: bool) -> None:
+        """The worker can take events now, or it cannot."""
+        if not self.running:
+            return  # it is stopping, and its links are closed
+        if takes:
+            status = f"worker {self.worker.name} runs consumers of {', '.join(sorted(self._channels))}"
+            self._log.info("{status}", status=status)
+            self._notifier.ready(status)
+        else:
+            # systemd is not told that it is ready before it is; once it was, that cannot be taken back.
+            status = f"worker {self.worker.name} waits for Redis"
+            self._log.warn("{status}", status=status)
+            self._notifier.status(status)
 
     def stopService(self) -> Deferred[None]:
         """Take nothing more, and finish what was begun; what is not finished in time another worker takes over."""
@@ -119,6 +170,7 @@ class WorkerService(Service):
 
     async def _stop(self) -> None:
         self._notifier.stopping(self.config.drain + 10)
+        self._readiness.draining()
         finished = Deferred.fromCoroutine(self.worker.stop())
         finished.addErrback(lambda failure: self._log.failure("the worker did not stop well", failure))
         if not await within(self._reactor, self.config.drain, finished):
@@ -128,7 +180,11 @@ class WorkerService(Service):
         self._end_outside()
         self._pool.stop()
         await within(self._reactor, PATIENCE, self._relay.stop())
-        self._watchdog.stopService()
+        if self._admin is not None:
+            await self._admin.stop()
+        await within(self._reactor, PATIENCE, self._admin_site.shutdown())
+        for service in self._services:
+            service.stopService()
 
     def _failed(self, failure: Failure) -> None:
         self._log.critical("the worker cannot start: {error}", error=failure.getErrorMessage())

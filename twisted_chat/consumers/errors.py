@@ -7,6 +7,10 @@ class DenyConnection(Exception):  # noqa: N818 - the name that it has in Channel
     """Raised by a consumer of ``websocket.connect``: refuse the client with 403."""
 
 
+class BadFrameError(ValueError):
+    """What a client sent is nothing that its consumer can take: the client's mistake, not the consumer's."""
+
+
 class NotReadyError(Exception):
     """The queue or the relay cannot be reached now; what was to be done was not, or nobody knows."""
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from twisted_chat.consumers.channel import Group
 from twisted_chat.consumers.decorators import channel_session
+from twisted_chat.consumers.errors import BadFrameError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.routing import Route, route_class
@@ -140,12 +141,20 @@ class WebsocketConsumer(BaseConsumer):
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):
-    """The same for frames of JSON: `receive` is given what was decoded, `send` and `group_send` take what to encode."""
+    """The same for frames of JSON: `receive` is given what was decoded, `send` and `group_send` take what to encode.
+
+    `receive` is not called for other frames. Override `raw_receive` to do something about them.
+    """
 
     def raw_receive(self, message: Message, **kwargs: Any) -> Any:
+        """Raises `BadFrameError`, which is a `ValueError`, for what is no JSON."""
         if message.get("text") is None:
-            raise ValueError("this consumer takes JSON in text frames, and a binary frame came")
-        return self.receive(self.decode_json(message["text"]), **kwargs)
+            raise BadFrameError("this consumer takes JSON in text frames, and a binary frame came")
+        try:
+            content = self.decode_json(message["text"])
+        except (ValueError, RecursionError) as error:  # the latter: brackets within brackets, without end
+            raise BadFrameError(f"this consumer takes JSON, and what came is none: {error}") from error
+        return self.receive(content, **kwargs)
 
     def receive(self, content: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # as in Channels
         """The client sent a frame with this in it."""

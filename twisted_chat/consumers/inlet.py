@@ -67,6 +67,11 @@ class Inlet:
         return self._first
 
     @property
+    def paused(self) -> bool:
+        """Whether nothing more is read from the client, for want of room."""
+        return self._until is not None and not self._ending
+
+    @property
     def next(self) -> int:
         """The number of the next event."""
         return self._first + len(self._events)

@@ -16,7 +16,7 @@ from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, Event
 from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
 from twisted_chat.consumers.run import Layer
-from twisted_chat.consumers.runner import Runner, ends, persist, verdict
+from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
 from twisted_chat.consumers.waiting import Signal
 
 RETRY: Final = 0.2
@@ -95,6 +95,11 @@ class LocalQueue(Queue):
         # The first one is being run.
         return mailbox is not None and not (mailbox.events and mailbox.events[0].channel == DISCONNECT)
 
+    @property
+    def waiting(self) -> int:
+        """How many events there are, those that run among them."""
+        return self._waiting
+
     def session_of(self, connection: str) -> bytes | None:
         """What its consumers keep, as JSON."""
         mailbox = self._mailboxes.get(connection)
@@ -117,17 +122,18 @@ class LocalQueue(Queue):
     async def _work(self, name: str, mailbox: _Mailbox) -> None:
         while mailbox.events:
             event = mailbox.events[0]
-            over = await self._one(event, name, mailbox)
+            outcome = await self._one(event, name, mailbox)
+            over = ends(event, outcome)
             mailbox.events.popleft()
             self._waiting -= 1
+            self._runner.metrics.over(event.channel, outcome.result)
             self._make_room(mailbox)
             if over or (not mailbox.events and name == event.id):
                 self._waiting -= len(mailbox.events)
                 mailbox.events.clear()
                 self._mailboxes.pop(name, None)
 
-    async def _one(self, event: Event, name: str, mailbox: _Mailbox) -> bool:
-        """Whether it was the last one of its mailbox."""
+    async def _one(self, event: Event, name: str, mailbox: _Mailbox) -> Outcome:
         outcome = await self._runner.run(event, mailbox.session, self.layer)
         if outcome.session is not None:
             mailbox.session = outcome.session
@@ -136,7 +142,7 @@ class LocalQueue(Queue):
         told = verdict(event, outcome)
         if told is not None:
             await self.layer.tell(name, told, f"{event.id}=")
-        return ends(event, outcome)
+        return outcome
 
     def _worked(self, mailbox: _Mailbox) -> None:
         mailbox.running = False

@@ -19,6 +19,7 @@ from twisted_chat.consumers.events import decode_instructions
 from twisted_chat.consumers.group_member import GroupAudience
 from twisted_chat.consumers.loading import load_routing
 from twisted_chat.consumers.local import LocalQueue
+from twisted_chat.consumers.metrics import ConsumerMetrics
 from twisted_chat.consumers.names import node_room
 from twisted_chat.consumers.queue import Queue
 from twisted_chat.consumers.run import Layer, Outside, Wait, open_outside
@@ -43,6 +44,13 @@ class _Kind(Protocol):
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
+
+    @property
+    def waiting(self) -> int | None:
+        """How many events there are; with workers, at the last `look`."""
+
+    async def look(self) -> None:
+        """Find that out, where it is not known here. Never fails, but by being cancelled."""
 
     def begin(self, sockets: Sockets) -> Deferred[None]:
         """Fires when events can come; `sockets` are the clients that they come from."""
@@ -80,13 +88,18 @@ class ConsumerNode:
         self._kind: Final[_Kind] = (
             _Remote(reactor, relay, node)
             if routing is None
-            else _Here(reactor, routing, threads, environ, directory, self._relay, tell, many=many)
+            else _Here(reactor, routing, threads, environ, directory, self._relay, tell, metrics, many=many)
         )
         self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
+        metrics.watch(events=lambda: self._kind.waiting, paused=lambda: self.sockets.paused)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
         return self._kind.takes(handshake)
+
+    async def look(self) -> None:
+        """Find out what the metrics say of the queue."""
+        await self._kind.look()
 
     def start(self) -> Deferred[None]:
         """Fires when clients can come."""
@@ -131,19 +144,28 @@ class _Here:
         directory: Path,
         relay: Relay,
         tell: Tell,
+        metrics: Metrics,
         *,
         many: bool,
     ) -> None:
         loaded = load_routing(routing, environ, directory)
         self._router: Final = loaded.router
         self._pool: Final = Pool(reactor, threads)
-        self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around))
+        counted = ConsumerMetrics(metrics.registry)
+        self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted))
         self.queue.layer = Delivery(relay, tell, self.queue.post, again=many)
         self._outside: Final = outside(reactor, self.queue.layer)
         self._end_outside: Callable[[], None] = lambda: None
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return self._router.takes(handshake)
+
+    @property
+    def waiting(self) -> int:
+        return self.queue.waiting
+
+    async def look(self) -> None:
+        """It is known at any time."""
 
     def begin(self, sockets: Sockets) -> Deferred[None]:
         self._pool.start()
@@ -169,6 +191,13 @@ class _Remote:
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return True  # they know, and may leave it to the rest of the site
+
+    @property
+    def waiting(self) -> int | None:
+        return self.queue.waiting
+
+    async def look(self) -> None:
+        await self.queue.look()
 
     def begin(self, sockets: Sockets) -> Deferred[None]:
         self.queue.connections = sockets.settled

@@ -50,6 +50,8 @@ class Run:
         self.wait: Wait = self.begin
         self.began: list[Deferred[None]] = []
         """What was begun, and has to be waited for."""
+        self.began_at = 0.0
+        """When its consumer was called, by the clock of the runner."""
         self._layer = layer
         self._session_data = session
         self._session: ChannelSession | None = None

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
+from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from twisted_chat.consumers.complaints import Complaints
 from twisted_chat.consumers.decorators import ON_REACTOR
-from twisted_chat.consumers.errors import DenyConnection, NotReadyError
+from twisted_chat.consumers.errors import BadFrameError, DenyConnection, NotReadyError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, Effect, Event, Failed, Instruction, Send, Unrouted
 from twisted_chat.consumers.message import Message
+from twisted_chat.consumers.metrics import ConsumerMetrics, Result
 from twisted_chat.consumers.names import connection_of
 from twisted_chat.consumers.routing import Match, Router
 from twisted_chat.consumers.run import Layer, Run, current
@@ -37,12 +41,24 @@ class Outcome:
         whether there was a consumer for it
     failed
         whether that raised
+    bad_frame
+        whether that was because of what the client had sent
     """
 
     effects: tuple[Effect, ...] = ()
     session: bytes | None = None
     routed: bool = True
     failed: bool = False
+    bad_frame: bool = False
+
+    @property
+    def result(self) -> Result:
+        """For the metrics."""
+        if not self.routed:
+            return "unrouted"
+        if self.bad_frame:
+            return "bad_frame"
+        return "failed" if self.failed else "done"
 
 
 class Threads(Protocol):
@@ -95,6 +111,10 @@ class Runner:
         is called before and after each consumer that runs in a thread, in that thread
     failed
         is told what a consumer raised; without it, the log is
+    metrics
+        is told how long consumers run, and by the queue what came of their events
+    clock
+        seconds; asked in any thread
     """
 
     _log = Logger()
@@ -105,11 +125,16 @@ class Runner:
         threads: Threads,
         around: Callable[[], None] | None = None,
         failed: Callable[[Event, Failure], None] | None = None,
+        metrics: ConsumerMetrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.router: Final = router
         self._threads: Final = threads
         self._around: Final = around or (lambda: None)
         self._failed: Final = failed or self._log_failure
+        self.metrics: Final = metrics or ConsumerMetrics(CollectorRegistry())
+        self._clock: Final = clock
+        self._complaints: Final = Complaints(clock)
 
     def blocks(self, event: Event) -> bool:
         """Whether its consumer takes a thread."""
@@ -122,15 +147,17 @@ class Runner:
         if match is None:
             return self._unrouted(event)
         run = Run(event, session, layer)
-        failed = False
+        run.began_at = self._clock()
+        failed = bad_frame = False
         try:
             await self._call(match, run)
         except DenyConnection:
             failed = not self._deny(event, run)
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever a consumer raises; exit() ends it, not us
-            failed = True
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a consumer raises; exit() ends it, not us
+            failed, bad_frame = True, isinstance(error, BadFrameError)
             self._failed(event, Failure())
-        return self._outcome(run, failed=failed)
+        self.metrics.ran(event.channel, self._clock() - run.began_at)
+        return self._outcome(run, failed=failed, bad_frame=bad_frame)
 
     async def _call(self, match: Match, run: Run) -> None:
         # A context of its own: consumers that wait at the same time must not see each other's run.
@@ -149,22 +176,27 @@ class Runner:
             await run.begun()
 
     def _guarded(self, match: Match, run: Run) -> Any:
+        run.began_at = self._clock()  # only now: it may have waited for a thread
         self._around()
         try:
             return match.consumer(_message(run.event), **match.arguments)
         finally:
             self._around()
 
-    def _outcome(self, run: Run, *, failed: bool) -> Outcome:
+    def _outcome(self, run: Run, *, failed: bool, bad_frame: bool) -> Outcome:
         session = None
         try:
             session = run.changed_session()
         except TypeError:
-            failed = True
+            failed, bad_frame = True, False
             self._failed(run.event, Failure())
-        return Outcome(() if failed else tuple(run.effects), session, failed=failed)
+        return Outcome(() if failed else tuple(run.effects), session, failed=failed, bad_frame=bad_frame)
 
     def _log_failure(self, event: Event, failure: Failure) -> None:
+        if failure.check(BadFrameError):
+            # Clients can do that as often as they like: no traceback, and not each time.
+            self._complaints.complain(event.id, failure.getErrorMessage())
+            return
         self._log.failure(
             "the consumer of {channel} failed on event {event}",
             failure,

@@ -84,6 +84,11 @@ class Sockets:
     def __len__(self) -> int:
         return len(self._clients)
 
+    @property
+    def paused(self) -> int:
+        """How many clients are not read from, because the queue is full or cannot be reached."""
+        return sum(inlet.paused for _, inlet in self._clients.values())
+
     def settled(self) -> set[str]:
         """The connections that the queue knows of."""
         return {name for name, (_, inlet) in self._clients.items() if inlet.taken}

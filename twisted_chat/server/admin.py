@@ -1,4 +1,4 @@
-"""What machines ask about this server: is it alive, can it take clients, how is it doing.
+"""What machines ask about a server or a worker: is it alive, can it take clients or events, how is it doing.
 
 =============  ======================================================================================
 ``/healthz``   200 ``ok``: the event loop turns. Restart the server when this fails.
@@ -35,7 +35,7 @@ PROBE_TIMEOUT: Final = 2.0
 FRESH: Final = 1.0
 """Seconds for which its answer is good."""
 
-_INDEX: Final = b"/healthz  the event loop turns\n/readyz   clients can be sent here\n/metrics  Prometheus\n"
+_INDEX: Final = b"/healthz  the event loop turns\n/readyz   it can do its work\n/metrics  Prometheus\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Readiness:
         cancelled after `PROBE_TIMEOUT` seconds.
     announce
         is told each verdict: true while nothing is in the way
+    starting, draining
+        what is in the way before `started`, and from `draining` on
     """
 
     _log = Logger()
@@ -74,7 +76,11 @@ class Readiness:
         reactor: IReactorTime,
         probe: Callable[[], Awaitable[object]],
         announce: Callable[[bool], None],
+        *,
+        starting: Obstacle = STARTING,
+        draining: Obstacle = DRAINING,
     ) -> None:
+        self._in_the_way: Final = {_Phase.STARTING: starting, _Phase.DRAINING: draining}
         self._reactor = reactor
         self._probe = probe
         self._announce = announce
@@ -143,8 +149,8 @@ class Readiness:
 
     def _obstacles(self) -> tuple[Obstacle, ...]:
         if self._phase is _Phase.DRAINING:
-            return (DRAINING,)
-        starting = (STARTING,) if self._phase is _Phase.STARTING else ()
+            return (self._in_the_way[_Phase.DRAINING],)
+        starting = (self._in_the_way[_Phase.STARTING],) if self._phase is _Phase.STARTING else ()
         return (*starting, self._relay) if self._relay is not None else starting
 
 

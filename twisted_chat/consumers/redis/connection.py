@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.redis.names import WAITING
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code, is_expected
@@ -56,6 +57,8 @@ class QueueLink:
         self._scripts: Final = ScriptCaller(self._link.execute, SCRIPTS)
         self.up_since: float | None = None
         """When the connection that there is was made; None while there is none."""
+        self.waiting: int | None = None
+        """How many events there were when somebody looked, of all connections; None: that is not known."""
 
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
@@ -72,8 +75,15 @@ class QueueLink:
     def call(self, call: Call) -> Deferred[Any]:
         return self._scripts.call(call).addErrback(self._not_ready)
 
+    async def look(self) -> None:
+        """Find out how many events wait. Raises `NotReadyError`."""
+        self.waiting = None
+        self.waiting = int(await self.execute("GET", WAITING) or 0)
+
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value
+        if isinstance(error, CancelledError):
+            raise error  # who asked does not want to know any more
         if not is_expected(error) and error_code(error) not in {"NOGROUP", "BUSYGROUP"}:
             self._log.failure("Redis did not do what the queue asked for", failure)
         raise NotReadyError(describe(error)) from error
@@ -101,8 +111,11 @@ class BlockingLink:
             down=lambda: None,
         )
 
-    def start(self) -> None:
+    def start(self) -> Deferred[None]:
+        """Fires when it is known whether Redis is there."""
+        tried = self._link.tried()
         self._link.start()
+        return tried
 
     def stop(self) -> Deferred[None]:
         return self._link.stop()

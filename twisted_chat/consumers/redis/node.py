@@ -67,6 +67,16 @@ class NodeQueue(Queue):
             await self._life.stop(farewell=clean)
         await self._link.stop()
 
+    @property
+    def waiting(self) -> int | None:
+        """How many events there were at the last `look`, those that run among them."""
+        return self._link.waiting
+
+    async def look(self) -> None:
+        """Find out how many events there are, of all nodes."""
+        with suppress(NotReadyError):
+            await self._link.look()
+
     def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
         name = connection.encode()
         call = Call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, POST, REL
 from twisted_chat.consumers.run import Layer
 from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
 from twisted_chat.consumers.waiting import Signal
+from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import error_code, is_expected
 from twisted_chat.relay.redis.scripts import Call
@@ -72,6 +73,8 @@ class Worker:
         self.name: Final = secrets.token_hex(8)
         self.layer: Layer
         """Carries out what the consumers cause; to be set before `start`."""
+        self.told: Callable[[bool], None] = lambda _: None
+        """Is told whether events can be taken: when that is known, and each time that it changes."""
         self._reactor: Final = reactor
         self._runner: Final = runner
         self._limits: Final = limits
@@ -86,6 +89,8 @@ class Worker:
         """How many of them are in a coroutine now, and need no thread."""
         self._changed: Final = Signal()
         self._stopping = False
+        self._takes: bool | None = None
+        self._tried = False
         self._taking: Deferred[None] | None = None
         self._keeping: Final = LoopingCall(self._keep)
         self._keeping.clock = reactor
@@ -95,7 +100,7 @@ class Worker:
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
         tried = self._link.start()
-        self._blocking.start()
+        self._blocking.start().addCallback(self._known)
         self._life.start()
         self._keeping.start(KEEPING, now=False)
         self._taking = Deferred.fromCoroutine(self._take())
@@ -132,6 +137,28 @@ class Worker:
         """Mailboxes that it is busy with."""
         return len(self._held)
 
+    @property
+    def waiting(self) -> int | None:
+        """How many events there were when `ready` was asked last, of all workers."""
+        return self._link.waiting
+
+    async def ready(self) -> None:
+        """Raises `ChatError` where no events can be taken now."""
+        try:
+            await self._link.look()
+        except NotReadyError as error:
+            raise ChatError(Reason.TRY_AGAIN, f"the queue in Redis cannot be read: {error}") from error
+        if not self._takes:
+            raise ChatError(Reason.TRY_AGAIN, "nothing can be taken from the queue in Redis")
+
+    def _known(self, _: object) -> None:
+        self._tried = True
+
+    def _tell(self, *, takes: bool) -> None:
+        if takes != self._takes:
+            self._takes = takes
+            self.told(takes)
+
     def _up(self) -> None:
         self._life.beat()
         self._prepare()
@@ -148,22 +175,27 @@ class Worker:
             if room <= 0:
                 await self._changed.wait()
                 continue
+            # The first question does not wait: what we want to know is whether it is answered.
+            wait = ("BLOCK", int(WAIT * 1000)) if self._takes else ()
             try:
                 reply = await self._blocking.execute(
-                    *("XREADGROUP", "GROUP", WORKERS, self._me, "COUNT", room),
-                    *("BLOCK", int(WAIT * 1000), "STREAMS", READY, ">"),
+                    *("XREADGROUP", "GROUP", WORKERS, self._me, "COUNT", room, *wait, "STREAMS", READY, ">")
                 )
             except Exception as error:  # noqa: BLE001 - whatever Redis has against it
                 await self._not_taken(error)
                 continue
+            self._tell(takes=True)
             for _, entries in reply or ():
                 self._begin(entries)
 
     async def _not_taken(self, error: Exception) -> None:
         if error_code(error) == "NOGROUP":
             self._prepare()  # Redis has lost its data, or is new
-        elif not is_expected(error):
-            self._log.failure("the queue could not be asked for work")
+        else:
+            if not is_expected(error):
+                self._log.failure("the queue could not be asked for work")
+            if self._tried:
+                self._tell(takes=False)
         await deferLater(self._reactor, RETRY)
 
     def _room(self) -> int:
@@ -254,13 +286,20 @@ class Worker:
             (READY, mailbox_key(mailbox), session_key(mailbox), WAITING, connections),
             (token, self._me, mailbox, beginning, outcome.session or b"", int(over), int(go_on)),
         )
+        again = False
         while True:
             try:
                 reply = await self._link.call(call)
             except NotReadyError:
+                again = True
                 await self._pause()  # whether it was done or not
             else:
-                return (reply[1], reply[2]) if reply[0] == 1 else (None, None)
+                break
+        if event is not None:
+            # Said again, it may not be ours any more because it was done the first time.
+            lost = reply[0] == -1 and not again
+            self._runner.metrics.over(event.channel, "handed_over" if lost else outcome.result)
+        return (reply[1], reply[2]) if reply[0] == 1 else (None, None)
 
     def _pause(self) -> Deferred[None]:
         return deferLater(self._reactor, RETRY)
