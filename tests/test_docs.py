@@ -21,6 +21,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from twisted_chat.config import SETTINGS, default
+from twisted_chat.consumers.metrics import ConsumerMetrics
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
 from twisted_chat.options import Options, WorkerOptions
@@ -169,12 +170,14 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
 
 def test_the_table_of_metrics_has_all_of_ours() -> None:
     registry: CollectorRegistry = Metrics().registry
+    ConsumerMetrics(registry)
     ours = {family.name for family in registry.collect() if family.name.startswith("twisted_chat_")}
     supervisor = SupervisorMetrics().families()
     ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
     ours |= {f"twisted_chat_{name}" for name in ("rooms", "members", "outbox_bytes")}
     table = marked(DOCS / "deployment.rst", "table of metrics")
+    ours |= {f"twisted_chat_consumer_{name}" for name in ("events_waiting", "clients_paused")}
     listed = {
         re.sub(r"(_total|_info)?({.*})?$", "", name) for row in table for name in re.findall(r"``([^`]+)``", row[0])
     }

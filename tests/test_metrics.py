@@ -144,6 +144,16 @@ def test_readiness() -> None:
     assert value(metrics, "twisted_chat_ready") == 0
 
 
+def test_what_is_not_known_now_is_left_out() -> None:
+    metrics = Metrics()
+    waiting: list[int | None] = [None]
+    metrics.watch(events=lambda: waiting[0], paused=lambda: 0)
+    assert value(metrics, "twisted_chat_consumer_events_waiting") is None
+    assert value(metrics, "twisted_chat_consumer_clients_paused") == 0
+    waiting[0] = 3
+    assert value(metrics, "twisted_chat_consumer_events_waiting") == 3
+
+
 def test_build_info_names_versions() -> None:
     families = text_string_to_metric_families(Metrics().render().decode())
     (info,) = (family for family in families if family.name == "twisted_chat_build_info")

@@ -59,9 +59,20 @@ def test_options_of_a_worker() -> None:
 
 def test_a_worker_may_be_given_the_file_of_a_server(tmp_path: Path) -> None:
     file = tmp_path / "chat.toml"
-    file.write_text('port = "tcp:1"\nrelay = "redis://a"\nrouting = "a:b"\nconsumers = "remote"\nthreads = 2\n')
+    file.write_text(
+        'port = "tcp:1"\nadmin-port = "tcp:9100"\nrelay = "redis://a"\nrouting = "a:b"\nconsumers = "remote"\nthreads = 2\n'
+    )
     config = parse("--config", str(file), "--threads", "4")
     assert (config.relay, config.routing, config.threads) == (("redis://a",), "a:b", 4)
+
+
+def test_the_admin_port_in_the_file_is_the_server_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "chat.toml"
+    file.write_text('admin-port = "tcp:9100"\n')
+    assert parse("--config", str(file)).admin_port is None
+    assert parse("--config", str(file), "--admin-port", "tcp:9101").admin_port == "tcp:9101"
+    monkeypatch.setenv("TWISTED_CHAT_ADMIN_PORT", "tcp:9102")
+    assert parse("--config", str(file)).admin_port == "tcp:9102"
 
 
 @pytest.mark.parametrize(

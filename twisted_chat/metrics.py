@@ -107,7 +107,11 @@ class Metrics:
             buckets=_PAUSE_BUCKETS,
             registry=self.registry,
         )
-        self._ready = Gauge("twisted_chat_ready", "1 while the server takes clients, else 0.", registry=self.registry)
+        self._ready = Gauge(
+            "twisted_chat_ready",
+            "1 while the server takes clients, or the worker events, else 0.",
+            registry=self.registry,
+        )
 
     def connected(self, transport: Transport) -> None:
         self._connections[transport].inc()

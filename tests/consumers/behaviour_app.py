@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -205,6 +206,14 @@ def sleepy(message: Message) -> None:
         message.reply_channel.send({"text": message["text"]})  # type: ignore[union-attr]
 
 
+def held(message: Message) -> None:
+    """Does not return before there is a file of that name."""
+    file = Path(message["text"])
+    while not file.exists():
+        time.sleep(0.01)
+    message.reply_channel.send({"text": "done"})  # type: ignore[union-attr]
+
+
 def stuck(message: Message) -> None:
     """Does not return, the first time that it is called."""
     with open(os.environ["BEHAVIOUR_LOG"], "r+", encoding="ascii") as log:  # noqa: PTH123 - read, and then written
@@ -228,6 +237,7 @@ channel_routing = [
     route("tool.later", tool_later),
     route("websocket.receive", echo, path=r"^/echo"),
     route("websocket.receive", slow, path=r"^/slow"),
+    route("websocket.receive", held, path=r"^/held"),
     route("websocket.receive", stuck, path=r"^/stuck"),
     route("websocket.receive", deferred, path=r"^/deferred"),
     route(("websocket.receive", "websocket.disconnect"), sleepy, path=r"^/sleepy"),

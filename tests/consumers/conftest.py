@@ -51,7 +51,9 @@ class Worker:
         *options: str,
         routing: str = ROUTING,
         environ: Mapping[str, str] | None = None,
+        says: str = "runs consumers of",
     ) -> None:
+        """Waits until its log `says` so."""
         system = load("system/conftest.py")
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / f"worker-{len(list(directory.glob('worker-*.log')))}.log"
@@ -70,7 +72,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
         try:
-            system.until(self._works, "a worker that works")
+            self.logged(says)
         except BaseException:
             self.kill()
             raise
@@ -79,9 +81,14 @@ class Worker:
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
-    def _works(self) -> bool:
-        assert self.process.poll() is None, f"the worker ended:\n{self.log}"
-        return "runs consumers of" in self.log
+    def logged(self, text: str) -> None:
+        """Waits until the log has this."""
+
+        def found() -> bool:
+            assert self.process.poll() is None, f"the worker ended:\n{self.log}"
+            return text in self.log
+
+        load("system/conftest.py").until(found, f"{text!r} in the log of a worker")
 
     def kill(self) -> None:
         """What a crash is like."""

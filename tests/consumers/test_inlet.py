@@ -64,7 +64,9 @@ def test_without_room_the_client_waits() -> None:
     one = Fixture(Taken(1, room=False))
     one.put("a", "b", "c")
     assert one.log == ["pause"]
+    assert one.inlet.paused
     one.queue.waiting[0].callback(None)
+    assert not one.inlet.paused
     assert one.queue.asked == [(0, ["a"]), (1, ["b", "c"])]
     assert one.log == ["pause", "resume", "empty"]
 

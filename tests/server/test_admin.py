@@ -159,6 +159,14 @@ def test_not_ready_before_the_start_is_done(server: Server) -> None:
     }
 
 
+def test_others_than_servers_have_their_own_words() -> None:
+    starting, draining = Obstacle("starting", "not yet"), Obstacle("draining", "no more")
+    readiness = Readiness(Clock(), lambda: succeed(None), lambda _: None, starting=starting, draining=draining)
+    assert results(readiness.check()) == [(starting,)]
+    readiness.draining()
+    assert results(readiness.check()) == [(draining,)]
+
+
 def test_the_end_of_the_start_is_seen_at_once() -> None:
     announced: list[bool] = []
     readiness = Readiness(Clock(), lambda: succeed(None), announced.append)

@@ -34,7 +34,7 @@ from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdic
 from twisted_chat.consumers.waiting import Signal
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.endpoints import IRedisReactor
-from twisted_chat.relay.redis.errors import error_code, is_expected
+from twisted_chat.relay.redis.errors import error_code, is_expected, refusal
 from twisted_chat.relay.redis.scripts import Call
 from twisted_chat.relay.redis.url import RedisServer
 
@@ -147,9 +147,9 @@ class Worker:
         try:
             await self._link.look()
         except NotReadyError as error:
-            raise ChatError(Reason.TRY_AGAIN, f"the queue in Redis cannot be read: {error}") from error
+            raise refusal(error.__cause__) from error
         if not self._takes:
-            raise ChatError(Reason.TRY_AGAIN, "nothing can be taken from the queue in Redis")
+            raise ChatError(Reason.TRY_AGAIN, "no events can be taken from the server's storage right now")
 
     def _known(self, _: object) -> None:
         self._tried = True
