@@ -59,9 +59,7 @@ def test_options_of_a_worker() -> None:
 
 def test_a_worker_may_be_given_the_file_of_a_server(tmp_path: Path) -> None:
     file = tmp_path / "chat.toml"
-    file.write_text(
-        'port = "tcp:1"\nadmin-port = "tcp:9100"\nrelay = "redis://a"\nrouting = "a:b"\nconsumers = "remote"\nthreads = 2\n'
-    )
+    file.write_text('port = "tcp:1"\nrelay = "redis://a"\nrouting = "a:b"\nconsumers = "remote"\nthreads = 2\n')
     config = parse("--config", str(file), "--threads", "4")
     assert (config.relay, config.routing, config.threads) == (("redis://a",), "a:b", 4)
 

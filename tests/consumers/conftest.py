@@ -215,6 +215,15 @@ class DoubleStage:
         return DoubleEnd(client)
 
 
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def load_module() -> Load:
+    """`load`."""
+    return load
+
+
 @pytest.fixture(scope="session")
 def redis_program() -> str:
     program: str | None = load("relay/redis_server.py").find_server()

@@ -45,7 +45,7 @@ def test_bad_frames_make_one_line_without_a_traceback() -> None:
     def send(**content: object) -> None:
         event = Event("a-1.1", RECEIVE, {"reply_channel": "websocket.send!a-1", **content})
         outcomes: list[Outcome] = []
-        Deferred.fromCoroutine(runner.run(event, None, layer)).addBoth(outcomes.append)
+        Deferred.fromCoroutine(runner.run(event, None, layer)).addCallback(outcomes.append)
         assert [outcome.result for outcome in outcomes] == ["bad_frame"]
         assert not outcomes[0].effects
 

@@ -279,6 +279,10 @@ class ServiceManager:
         while data := self._socket.recv(4096):
             self._heard.put(data.decode().split("\n"))
 
+    def next(self) -> list[str]:
+        """The lines of the next message."""
+        return self._heard.get(timeout=PATIENCE)
+
     def hears(self, line: str) -> list[str]:
         """The lines of the next message that has this one."""
         deadline = time.monotonic() + PATIENCE

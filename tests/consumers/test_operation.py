@@ -1,0 +1,193 @@
+"""What operators see of consumers: metrics and health of servers and workers, and what systemd is told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import ClientConnection, connect
+
+if TYPE_CHECKING:
+    from tests.consumers.conftest import Load, Serve, Worker
+    from tests.relay.redis_server import Make
+    from tests.system.conftest import ServiceManager
+
+EVENTS = "twisted_chat_consumer_events_total"
+WAITING = "twisted_chat_consumer_events_waiting"
+PAUSED = "twisted_chat_consumer_clients_paused"
+
+
+class Admin:
+    """The admin port of a process."""
+
+    def __init__(self, port: int) -> None:
+        self.option = f"tcp:{port}:interface=127.0.0.1"
+        self._url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self._url + path, trust_env=False, timeout=30)
+
+    def counted(self, name: str, **labels: str) -> float | None:
+        for family in text_string_to_metric_families(self.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
+
+    def events(self, channel: str, result: str) -> float | None:
+        return self.counted(EVENTS, channel=channel, result=result)
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def system(load_module: Load) -> Any:
+    """The module with what tests of processes have in common."""
+    return load_module("system/conftest.py")
+
+
+@pytest.fixture
+def admin(system: Any) -> Callable[[], Admin]:
+    return lambda: Admin(system.free_port())
+
+
+@pytest.fixture
+def manager(system: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceManager]:
+    manager: ServiceManager = system.ServiceManager(tmp_path_factory.mktemp("n") / "s")
+    yield manager
+    manager.close()
+
+
+def connected(url: str, path: str) -> ClientConnection:
+    return connect(url.replace("http", "ws", 1) + path, proxy=None, compression=None)
+
+
+def test_a_server_that_runs_them_counts(start_server: Serve, admin: Callable[[], Admin], system: Any) -> None:
+    here = admin()
+    server = start_server(
+        "--relay", "memory:", "--routing", "behaviour_app:channel_routing", "--admin-port", here.option
+    )
+    with connected(server.url, "/json") as client:
+        for frame in (b"binary", "no json", "1"):
+            client.send(frame)
+        client.recv(30)
+    system.until(lambda: here.events("websocket.disconnect", "done") == 1)
+    assert here.events("websocket.connect", "done") == 1
+    assert here.events("websocket.receive", "done") == 1
+    assert here.events("websocket.receive", "bad_frame") == 2
+    assert here.counted("twisted_chat_consumer_seconds_count", channel="websocket.receive") == 3
+    assert (here.counted(WAITING), here.counted(PAUSED)) == (0, 0)
+    assert "Traceback" not in server.log
+    assert server.log.count("is dropped") == 1
+
+
+def test_a_worker_waits_for_redis_and_then_works(
+    start_server: Serve,
+    start_worker: Callable[..., Worker],
+    make_redis: Make,
+    admin: Callable[[], Admin],
+    manager: ServiceManager,
+    system: Any,
+    tmp_path: Path,
+) -> None:
+    redis, here, there = make_redis(), admin(), admin()
+    worker = start_worker(
+        *("--relay", redis.url, "--threads", "1", "--admin-port", here.option),
+        environ={"NOTIFY_SOCKET": str(manager.path)},
+        says="waits for Redis",
+    )
+    assert "runs consumers of" not in worker.log
+    name = worker.log.partition(" waits for Redis")[0].split()[-1]
+    # The first that systemd hears, so it was not told that the worker is ready.
+    assert manager.next() == [f"STATUS=worker {name} waits for Redis"]
+    assert here.get("/healthz").text == "ok\n"
+    answer = here.get("/readyz")
+    assert answer.status_code == 503
+    assert [each["code"] for each in answer.json()["obstacles"]] == ["relay"]
+    assert here.counted("twisted_chat_ready") == 0
+    assert here.counted(WAITING) is None, "that is not known"
+
+    redis.start()
+    status = manager.hears("READY=1")[1]
+    assert status.startswith(f"STATUS=worker {name} runs consumers of ")
+    worker.logged("runs consumers of")
+    system.until(here.is_ready)
+
+    server = start_server("--relay", redis.url, "--consumers", "remote", "--admin-port", there.option)
+    system.until(there.is_ready)
+    file = tmp_path / "go on"
+    with connected(server.url, "/held") as client:
+        # One is running, and the others wait.
+        for _ in range(200):
+            client.send(str(file))
+        system.until(lambda: there.counted(PAUSED) == 1)
+        for place in (here, there):
+            system.until(lambda place=place: (place.counted(WAITING) or 0) >= 64)
+        assert here.events("websocket.receive", "done") == 0
+        file.touch()
+        for _ in range(200):
+            client.recv(30)
+        system.until(lambda: here.events("websocket.receive", "done") == 200)
+        system.until(lambda: (there.counted(WAITING), there.counted(PAUSED)) == (0, 0))
+
+    system.until(lambda: here.events("websocket.disconnect", "unrouted") == 1)
+    redis.kill()
+    assert manager.hears(f"STATUS=worker {name} waits for Redis") == [f"STATUS=worker {name} waits for Redis"]
+    system.until(lambda: not here.is_ready())
+    assert here.get("/healthz").status_code == 200
+    worker.terminate()
+    manager.hears("STOPPING=1")
+
+
+def test_what_another_worker_took_is_counted_as_that(
+    start_server: Serve,
+    start_worker: Callable[..., Worker],
+    make_redis: Make,
+    admin: Callable[[], Admin],
+    system: Any,
+    tmp_path: Path,
+) -> None:
+    redis, here = make_redis(), admin()
+    redis.start()
+    start_worker("--relay", redis.url, "--admin-port", here.option)
+    server = start_server("--relay", redis.url, "--consumers", "remote")
+    file = tmp_path / "go on"
+    with connected(server.url, "/held") as client:
+        system.until(lambda: here.events("websocket.connect", "done") == 1)  # so that its token is not what we find
+        client.send(str(file))
+        ready = "twisted_chat:consumers:ready"
+        pending = system.until(lambda: redis.command("XPENDING", ready, "workers", "-", "+", "10"))
+        # As another one does after ten seconds of silence.
+        redis.command("XCLAIM", ready, "workers", "other", "0", pending[0][0])
+        file.touch()
+        system.until(lambda: here.events("websocket.receive", "handed_over") == 1)
+        assert here.events("websocket.receive", "done") == 0
+
+
+def test_an_admin_port_that_is_taken_is_one_line(
+    start_server: Serve, make_redis: Make, admin: Callable[[], Admin], system: Any, tmp_path: Path
+) -> None:
+    here = admin()
+    start_server("--relay", "memory:", "--admin-port", here.option)
+    result = subprocess.run(
+        [
+            *(str(system.TWISTD), "-n", "--pidfile=", "chat-worker", "--relay", "redis://127.0.0.1:1"),
+            *("--routing", "behaviour_app:channel_routing", "--admin-port", here.option),
+        ],
+        cwd=tmp_path,
+        env=system.environment(PYTHONPATH=str(Path(__file__).parent)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    said = f"--admin-port {here.option}: cannot listen there: Address already in use"
+    assert said in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr + result.stdout
