@@ -14,6 +14,7 @@ import pytest
 
 from twisted_chat.config import SETTINGS, Config, default, load
 from twisted_chat.core.limits import Limits
+from twisted_chat.options import WorkerOptions
 
 ETC = Path(__file__).parent.parent / "etc"
 SERVICE = ETC / "systemd" / "twisted-chat.service"
@@ -169,3 +170,24 @@ def test_the_examples_of_the_sample_are_taken(tmp_path: Path) -> None:
         setting.attribute: getattr(Config(), setting.attribute) for setting in SETTINGS if not default(setting)
     }
     assert replace(config, **without_default) == Config()
+
+
+def test_a_worker_may_wait_for_redis() -> None:
+    assert unit(WORKER)["Service"]["TimeoutStartSec"] == "infinity"
+
+
+def test_workers_have_admin_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = WORKER.read_text(encoding="utf-8")
+    found = re.search(r"^#   Environment=TWISTED_CHAT_ADMIN_PORT=(\S+)$", text, re.MULTILINE)
+    assert found is not None
+    assert f"TWISTED_CHAT_ADMIN_PORT={found[1]}\n" in (ETC.parent / "docs" / "consumers.rst").read_text(
+        encoding="utf-8"
+    )
+    endpoints = set()
+    for number in "12":
+        monkeypatch.setenv("TWISTED_CHAT_ADMIN_PORT", found[1].replace("%i", number))
+        options = WorkerOptions()
+        options.parseOptions(["--config", str(SAMPLE)])
+        assert options.config.admin_port is not None
+        endpoints.add(options.config.admin_port)
+    assert endpoints == {f"tcp:910{number}:interface=127.0.0.1" for number in "12"}
