@@ -100,7 +100,7 @@ class WorkerService(Service):
         runner = Runner(loaded.router, self._pool, loaded.around, metrics=ConsumerMetrics(self.metrics.registry))
         self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads)
         self.worker.layer = Delivery(self._relay, tell_nodes(self._relay), self.worker.post)
-        self.worker.told = self._told
+        self.worker.intake.told = self._told
         self.metrics.watch(events=lambda: self.worker.waiting)
         self._channels: Final = loaded.router.channels()
         self._end_outside: Callable[[], None] = lambda: None
@@ -144,6 +144,8 @@ class WorkerService(Service):
     async def _start(self) -> None:
         self._end_outside = open_outside(outside(self._reactor, self.worker.layer))
         await self._relay.start(self._hub)
+        if not self.running:
+            return  # it was told to stop before it had started
         await self.worker.start()
         if self.running:
             self._readiness.started()

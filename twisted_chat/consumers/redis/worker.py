@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
 from twisted_chat.consumers.queue import FAIREST, QueueLimits
-from twisted_chat.consumers.redis.connection import BlockingLink, QueueLink
+from twisted_chat.consumers.redis.connection import QueueLink
+from twisted_chat.consumers.redis.intake import Intake
 from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import (
     READY,
@@ -34,7 +35,7 @@ from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdic
 from twisted_chat.consumers.waiting import Signal
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.endpoints import IRedisReactor
-from twisted_chat.relay.redis.errors import error_code, is_expected, refusal
+from twisted_chat.relay.redis.errors import refusal
 from twisted_chat.relay.redis.scripts import Call
 from twisted_chat.relay.redis.url import RedisServer
 
@@ -43,9 +44,6 @@ KEEPING: Final = 2.0
 
 DEAD: Final = 10.0
 """Seconds of silence about a token after which another worker takes it."""
-
-WAIT: Final = 1.0
-"""Seconds that one question for tokens waits in Redis."""
 
 RETRY: Final = 0.2
 """Seconds until what could not be done is tried again."""
@@ -73,14 +71,11 @@ class Worker:
         self.name: Final = secrets.token_hex(8)
         self.layer: Layer
         """Carries out what the consumers cause; to be set before `start`."""
-        self.told: Callable[[bool], None] = lambda _: None
-        """Is told whether events can be taken: when that is known, and each time that it changes."""
         self._reactor: Final = reactor
         self._runner: Final = runner
         self._limits: Final = limits
         self._most_blocking: Final = 2 * threads
         self._link: Final = QueueLink(reactor, server, up=self._up)
-        self._blocking: Final = BlockingLink(reactor, server)
         self._life: Final = Life(reactor, self._link, f"worker-{self.name}")
         self._me: Final = self.name.encode()
         self._held: dict[bytes, bytes] = {}
@@ -89,9 +84,15 @@ class Worker:
         """How many of them are in a coroutine now, and need no thread."""
         self._changed: Final = Signal()
         self._stopping = False
-        self._takes: bool | None = None
-        self._tried = False
-        self._taking: Deferred[None] | None = None
+        self.intake: Final = Intake(
+            reactor,
+            server,
+            self._me,
+            room=self._room,
+            changed=self._changed,
+            prepare=self._prepare,
+            begin=self._begin,
+        )
         self._keeping: Final = LoopingCall(self._keep)
         self._keeping.clock = reactor
 
@@ -100,19 +101,15 @@ class Worker:
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
         tried = self._link.start()
-        self._blocking.start().addCallback(self._known)
         self._life.start()
         self._keeping.start(KEEPING, now=False)
-        self._taking = Deferred.fromCoroutine(self._take())
-        self._taking.addErrback(lambda failure: self._log.failure("no more is taken from the queue", failure))
+        self.intake.start()
         return tried
 
     async def stop(self) -> None:
         """Take nothing more, and finish what was begun."""
         self._stopping = True
-        self._changed.fire()
-        if self._taking is not None:
-            await self._taking  # what it is given now is ours to give back
+        await self.intake.stop()  # what it is given now is ours to give back
         while self._held:
             await self._changed.wait()
         await self._close()
@@ -129,7 +126,7 @@ class Worker:
         with suppress(NotReadyError):  # another worker does it
             await self._life.stop()
             await self._link.call(Call(FORGET, (READY,), (self._me, FORGOTTEN_MS)))
-        await self._blocking.stop()
+        await self.intake.close()
         await self._link.stop()
 
     @property
@@ -148,16 +145,8 @@ class Worker:
             await self._link.look()
         except NotReadyError as error:
             raise refusal(error.__cause__) from error
-        if not self._takes:
+        if not self.intake.works:
             raise ChatError(Reason.TRY_AGAIN, "no events can be taken from the server's storage right now")
-
-    def _known(self, _: object) -> None:
-        self._tried = True
-
-    def _tell(self, *, takes: bool) -> None:
-        if takes != self._takes:
-            self._takes = takes
-            self.told(takes)
 
     def _up(self) -> None:
         self._life.beat()
@@ -168,35 +157,6 @@ class Worker:
         made.addErrback(lambda _: None)  # it is there already; if that is not why, the next question shows it
 
     # Taking
-
-    async def _take(self) -> None:
-        while not self._stopping:
-            room = self._room()
-            if room <= 0:
-                await self._changed.wait()
-                continue
-            # The first question does not wait: what we want to know is whether it is answered.
-            wait = ("BLOCK", int(WAIT * 1000)) if self._takes else ()
-            try:
-                reply = await self._blocking.execute(
-                    *("XREADGROUP", "GROUP", WORKERS, self._me, "COUNT", room, *wait, "STREAMS", READY, ">")
-                )
-            except Exception as error:  # noqa: BLE001 - whatever Redis has against it
-                await self._not_taken(error)
-                continue
-            self._tell(takes=True)
-            for _, entries in reply or ():
-                self._begin(entries)
-
-    async def _not_taken(self, error: Exception) -> None:
-        if error_code(error) == "NOGROUP":
-            self._prepare()  # Redis has lost its data, or is new
-        else:
-            if not is_expected(error):
-                self._log.failure("the queue could not be asked for work")
-            if self._tried:
-                self._tell(takes=False)
-        await deferLater(self._reactor, RETRY)
 
     def _room(self) -> int:
         return min(self._most_blocking - len(self._held) + self._on_reactor, COROUTINES - len(self._held))
