@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +138,13 @@ def test_a_worker_waits_for_redis_and_then_works(
         system.until(lambda: (there.counted(WAITING), there.counted(PAUSED)) == (0, 0))
 
     system.until(lambda: here.events("websocket.disconnect", "unrouted") == 1)
+    redis.signal(signal.SIGSTOP)
+    system.until(lambda: not here.is_ready())
+    assert here.get("/readyz").json()["obstacles"][0]["code"] == "relay"
+    redis.signal(signal.SIGCONT)
+    system.until(here.is_ready)
+    assert "Traceback" not in worker.log
+
     redis.kill()
     assert manager.hears(f"STATUS=worker {name} waits for Redis") == [f"STATUS=worker {name} waits for Redis"]
     system.until(lambda: not here.is_ready())
