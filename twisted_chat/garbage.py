@@ -1,8 +1,8 @@
 """Garbage collection without long pauses: what has lived for a while is not walked over again.
 
-Nearly everything here is freed by its reference count the moment it is done with; connections and rooms leave no cycles
-behind (``tests/server/test_cycles.py``). Python's collector, which is for cycles, walks over all objects that live all
-the same, the more often the more come, and nothing else happens meanwhile.
+Nearly everything here is freed by its reference count the moment it is done with; members and rooms leave no cycles
+behind, only HTTP/2 connections do (``tests/server/test_cycles.py``). Python's collector, which is for cycles, walks
+over all objects that live all the same, the more often the more come, and nothing else happens meanwhile.
 
 So it is left to look at young objects only. Those that survived two collections are frozen (`gc.freeze`): they can
 still be freed by their count, but are not looked at. Cycles that became garbage when they were old are found by a

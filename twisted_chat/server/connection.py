@@ -123,7 +123,7 @@ class Connection:
     _log = Logger()
 
     def __init__(self, all_connections: Connections, edge: Edge, session: Session, address: str | None) -> None:
-        self.edge: Final = edge
+        self.edge = edge
         self.session: Final = session
         self.address: Final = address
         self._all: Final = all_connections
@@ -205,6 +205,9 @@ class Connection:
             reason=reason,
         )
         self._all.remove(self)
+        # They refer to it, and it to them: without that, all of it is freed now.
+        self._subscriber = None
+        del self.edge
 
     def _leave(self) -> None:
         if self._subscriber is not None:

@@ -45,10 +45,10 @@ class Outbox:
         drained: Callable[[], None],
     ) -> None:
         self._reactor: Final = reactor
-        self._write: Final = write
+        self._write = write
         self._limit: Final = limit
-        self._too_slow: Final = too_slow
-        self._drained: Final = drained
+        self._too_slow = too_slow
+        self._drained = drained
         self._full = False
         self._closed = False
         self._waiting: list[bytes] = []
@@ -66,8 +66,8 @@ class Outbox:
         self._waiting.append(data)
         self.backlog += len(data)
         if self.backlog > self._limit:
-            self.close()
             self._reactor.callLater(0, self._too_slow)
+            self.close()
 
     def writable(self) -> bool:
         """Whether the transport takes bytes now."""
@@ -85,6 +85,8 @@ class Outbox:
         self.direct = None
         self._waiting = []
         self.backlog = 0
+        # Those who are told have this outbox: what refers back would outlive the connection.
+        self._write = self._too_slow = self._drained = _nobody
 
     def pauseProducing(self) -> None:
         self._full = True
@@ -99,3 +101,7 @@ class Outbox:
 
     def stopProducing(self) -> None:
         self.close()
+
+
+def _nobody(*_: object) -> None:
+    """Who is told by an outbox that is closed."""
