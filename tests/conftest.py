@@ -51,8 +51,9 @@ def logged_failures() -> Iterator[LoggedFailures]:
         gc.collect()  # Deferreds in a cycle say only then that nobody handled them
     finally:
         globalLogPublisher.removeObserver(failures)
-    left = [call for call in reactor.getDelayedCalls() if call not in before]
-    for call in left:
+    calls = [call for call in reactor.getDelayedCalls() if call not in before]
+    left = [str(call) for call in calls]  # one that was cancelled does not say any more what it was
+    for call in calls:
         call.cancel()
     assert not left, f"delayed calls left: {left}"
     described = failures.describe()

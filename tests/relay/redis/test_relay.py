@@ -217,3 +217,18 @@ async def test_starting_after_stopping_is_refused(redis: Backend, tmp_path: Any,
     await relay.stop()
     with pytest.raises(RelayError, match="stopped"):
         await relay.start(events)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_stops_though_a_probe_was_not_heard(start_at: StartAt, redis_server: RedisServer) -> None:
+    node = await start_at(redis_server.url)
+    await node.works()
+    relay: Any = node.relay
+    relay._probe.heard = lambda _: None  # as when what is published is lost
+    errors: list[ChatError] = []
+    relay.ready().addErrback(lambda failure: errors.append(failure.value))
+    await node.until(lambda: bool(relay._probe._waiting))
+    del relay._probe.heard
+    await relay.stop()
+    (error,) = errors
+    assert error.reason is Reason.TRY_AGAIN

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_chat.relay.redis.errors import UnusableError
+from twisted_chat.relay.redis.errors import LinkDownError, UnusableError
 from twisted_chat.relay.redis.names import probe_key
 
 
@@ -31,7 +31,7 @@ class Probe:
         self._waiting: dict[bytes, Deferred[None]] = {}
 
     async def run(self) -> None:
-        """Raises what Redis has against it, or `UnusableError` when it was not heard in time."""
+        """Raises what Redis has against it, or `UnusableError` when it was not heard in time, or it was stopped."""
         self._count += 1
         token = b"%d" % self._count
         await self._execute("SET", self._key, token, "PX", 10_000)
@@ -40,6 +40,7 @@ class Probe:
             await self._execute("PUBLISH", self._inbox, token)
             await heard.addTimeout(self._deadline, self._reactor, _unheard)
         finally:
+            heard.addErrback(_known)
             del self._waiting[token]
 
     def heard(self, token: bytes) -> None:
@@ -48,6 +49,15 @@ class Probe:
         if waiting is not None and not waiting.called:
             waiting.callback(None)
 
+    def stop(self) -> None:
+        """Nothing is heard any more: those that wait for it fail."""
+        for waiting in [each for each in self._waiting.values() if not each.called]:
+            waiting.errback(LinkDownError())
+
 
 def _unheard(_: object, seconds: float) -> Failure:
     return Failure(UnusableError(f"what is published was not heard for {seconds:g} seconds"))
+
+
+def _known(_: Failure) -> None:
+    """It was told already that the probe failed, for this or for another reason."""

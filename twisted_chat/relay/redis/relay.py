@@ -149,6 +149,7 @@ class RedisRelay:
             with suppress(Exception):
                 await self._presence.close()
             self._publisher.stop()
+            self._probe.stop()
             self._events = None
             await gatherResults([self._commands.stop(), self._messages.stop()])
 
