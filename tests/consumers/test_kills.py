@@ -10,15 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-if TYPE_CHECKING:
-    from tests.consumers.conftest import Serve, Worker
-    from tests.relay.redis_server import Make, RedisServer
+from tests.consumers.conftest import Serve, Worker
+from tests.relay.redis_server import Make, RedisServer
 
 PATIENCE = 90.0
 """Seconds; a node is given up after 20 of silence, a worker after 10."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
-if TYPE_CHECKING:
-    from tests.consumers.conftest import Load, Serve, Worker
-    from tests.relay.redis_server import Make
-    from tests.system.conftest import ServiceManager
+from tests.consumers.conftest import Serve, Worker
+from tests.ports import free_port
+from tests.relay.redis_server import Make
+from tests.service_manager import ServiceManager
+from tests.twistd import run, until
 
 EVENTS = "twisted_chat_consumer_events_total"
 WAITING = "twisted_chat_consumer_events_waiting"
@@ -26,7 +25,8 @@ PAUSED = "twisted_chat_consumer_clients_paused"
 class Admin:
     """The admin port of a process."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self) -> None:
+        port = free_port()
         self.option = f"tcp:{port}:interface=127.0.0.1"
         self._url = f"http://127.0.0.1:{port}"
 
@@ -48,19 +48,8 @@ class Admin:
 
 
 @pytest.fixture
-def system(load_module: Load) -> Any:
-    """The module with what tests of processes have in common."""
-    return load_module("system/conftest.py")
-
-
-@pytest.fixture
-def admin(system: Any) -> Callable[[], Admin]:
-    return lambda: Admin(system.free_port())
-
-
-@pytest.fixture
-def manager(system: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceManager]:
-    manager: ServiceManager = system.ServiceManager(tmp_path_factory.mktemp("n") / "s")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceManager]:
+    manager = ServiceManager(tmp_path_factory.mktemp("n") / "s")
     yield manager
     manager.close()
 
@@ -69,8 +58,8 @@ def connected(url: str, path: str) -> ClientConnection:
     return connect(url.replace("http", "ws", 1) + path, proxy=None, compression=None)
 
 
-def test_a_server_that_runs_them_counts(start_server: Serve, admin: Callable[[], Admin], system: Any) -> None:
-    here = admin()
+def test_a_server_that_runs_them_counts(start_server: Serve) -> None:
+    here = Admin()
     server = start_server(
         "--relay", "memory:", "--routing", "behaviour_app:channel_routing", "--admin-port", here.option
     )
@@ -78,7 +67,7 @@ def test_a_server_that_runs_them_counts(start_server: Serve, admin: Callable[[],
         for frame in (b"binary", "no json", "1"):
             client.send(frame)
         client.recv(30)
-    system.until(lambda: here.events("websocket.disconnect", "done") == 1)
+    until(lambda: here.events("websocket.disconnect", "done") == 1)
     assert here.events("websocket.connect", "done") == 1
     assert here.events("websocket.receive", "done") == 1
     assert here.events("websocket.receive", "bad_frame") == 2
@@ -92,12 +81,10 @@ def test_a_worker_waits_for_redis_and_then_works(
     start_server: Serve,
     start_worker: Callable[..., Worker],
     make_redis: Make,
-    admin: Callable[[], Admin],
     manager: ServiceManager,
-    system: Any,
     tmp_path: Path,
 ) -> None:
-    redis, here, there = make_redis(), admin(), admin()
+    redis, here, there = make_redis(), Admin(), Admin()
     worker = start_worker(
         *("--relay", redis.url, "--threads", "1", "--admin-port", here.option),
         environ={"NOTIFY_SOCKET": str(manager.path)},
@@ -118,36 +105,35 @@ def test_a_worker_waits_for_redis_and_then_works(
     status = manager.hears("READY=1")[1]
     assert status.startswith(f"STATUS=worker {name} runs consumers of ")
     worker.logged("runs consumers of")
-    system.until(here.is_ready)
+    until(here.is_ready)
 
     server = start_server("--relay", redis.url, "--consumers", "remote", "--admin-port", there.option)
-    system.until(there.is_ready)
+    until(there.is_ready)
     file = tmp_path / "go on"
     with connected(server.url, "/held") as client:
         # One is running, and the others wait.
         for _ in range(200):
             client.send(str(file))
-        system.until(lambda: there.counted(PAUSED) == 1)
-        for place in (here, there):
-            system.until(lambda place=place: (place.counted(WAITING) or 0) >= 64)
+        until(lambda: there.counted(PAUSED) == 1)
+        until(lambda: all((place.counted(WAITING) or 0) >= 64 for place in (here, there)))
         assert here.events("websocket.receive", "done") == 0
         file.touch()
         for _ in range(200):
             client.recv(30)
-        system.until(lambda: here.events("websocket.receive", "done") == 200)
-        system.until(lambda: (there.counted(WAITING), there.counted(PAUSED)) == (0, 0))
+        until(lambda: here.events("websocket.receive", "done") == 200)
+        until(lambda: (there.counted(WAITING), there.counted(PAUSED)) == (0, 0))
 
-    system.until(lambda: here.events("websocket.disconnect", "unrouted") == 1)
+    until(lambda: here.events("websocket.disconnect", "unrouted") == 1)
     redis.signal(signal.SIGSTOP)
-    system.until(lambda: not here.is_ready())
+    until(lambda: not here.is_ready())
     assert here.get("/readyz").json()["obstacles"][0]["code"] == "relay"
     redis.signal(signal.SIGCONT)
-    system.until(here.is_ready)
+    until(here.is_ready)
     assert "Traceback" not in worker.log
 
     redis.kill()
     assert manager.hears(f"STATUS=worker {name} waits for Redis") == [f"STATUS=worker {name} waits for Redis"]
-    system.until(lambda: not here.is_ready())
+    until(lambda: not here.is_ready())
     assert here.get("/healthz").status_code == 200
     worker.terminate()
     manager.hears("STOPPING=1")
@@ -157,43 +143,33 @@ def test_what_another_worker_took_is_counted_as_that(
     start_server: Serve,
     start_worker: Callable[..., Worker],
     make_redis: Make,
-    admin: Callable[[], Admin],
-    system: Any,
     tmp_path: Path,
 ) -> None:
-    redis, here = make_redis(), admin()
+    redis, here = make_redis(), Admin()
     redis.start()
     start_worker("--relay", redis.url, "--admin-port", here.option)
     server = start_server("--relay", redis.url, "--consumers", "remote")
     file = tmp_path / "go on"
     with connected(server.url, "/held") as client:
-        system.until(lambda: here.events("websocket.connect", "done") == 1)  # so that its token is not what we find
+        until(lambda: here.events("websocket.connect", "done") == 1)  # so that its token is not what we find
         client.send(str(file))
         ready = "twisted_chat:consumers:ready"
-        pending = system.until(lambda: redis.command("XPENDING", ready, "workers", "-", "+", "10"))
+        pending = until(lambda: redis.command("XPENDING", ready, "workers", "-", "+", "10"))
         # As another one does after ten seconds of silence.
         redis.command("XCLAIM", ready, "workers", "other", "0", pending[0][0])
         file.touch()
-        system.until(lambda: here.events("websocket.receive", "handed_over") == 1)
+        until(lambda: here.events("websocket.receive", "handed_over") == 1)
         assert here.events("websocket.receive", "done") == 0
 
 
-def test_an_admin_port_that_is_taken_is_one_line(
-    start_server: Serve, make_redis: Make, admin: Callable[[], Admin], system: Any, tmp_path: Path
-) -> None:
-    here = admin()
+def test_an_admin_port_that_is_taken_is_one_line(start_server: Serve, make_redis: Make, tmp_path: Path) -> None:
+    here = Admin()
     start_server("--relay", "memory:", "--admin-port", here.option)
-    result = subprocess.run(
-        [
-            *(str(system.TWISTD), "-n", "--pidfile=", "chat-worker", "--relay", "redis://127.0.0.1:1"),
-            *("--routing", "behaviour_app:channel_routing", "--admin-port", here.option),
-        ],
-        cwd=tmp_path,
-        env=system.environment(PYTHONPATH=str(Path(__file__).parent)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    result = run(
+        tmp_path,
+        *("-n", "--pidfile=", "chat-worker", "--relay", "redis://127.0.0.1:1"),
+        *("--routing", "behaviour_app:channel_routing", "--admin-port", here.option),
+        PYTHONPATH=str(Path(__file__).parent),
     )
     assert result.returncode == 1
     said = f"--admin-port {here.option}: cannot listen there: Address already in use"

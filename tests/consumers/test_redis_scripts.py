@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from tests.relay.redis_server import RedisServer
 from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.redis.names import (
     MAILBOX,
@@ -21,9 +22,6 @@ from twisted_chat.consumers.redis.names import (
     session_key,
 )
 from twisted_chat.relay.redis.scripts import Script
-
-if TYPE_CHECKING:
-    from tests.relay.redis_server import RedisServer
 
 NODE = b"node"
 

@@ -1,12 +1,9 @@
-"""A room whose history answers when the test says so, and the simulated world of ``room_simulation.py``."""
+"""A room whose history answers when the test says so."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -133,14 +130,3 @@ def world() -> World:
 def two_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only two publications may wait for an answer."""
     monkeypatch.setattr(module, "WAITING", 2)
-
-
-@pytest.fixture(scope="session")
-def room_simulation() -> ModuleType:
-    """The module beside this file, which is a script too."""
-    spec = importlib.util.spec_from_file_location("room_simulation", Path(__file__).with_name("room_simulation.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    simulation = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(simulation)
-    return simulation

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.core.conftest import Member, World
 from twisted_chat.core import room as module
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since
 from twisted_chat.core.room import PAGE, Room
-
-if TYPE_CHECKING:
-    from tests.core.conftest import Member, World
 
 
 def at(offset: int, epoch: str = "E", rewritten: int = 0) -> Position:

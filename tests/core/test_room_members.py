@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
+from tests.core.conftest import World
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Since
 from twisted_chat.core.room import PAGE
-
-if TYPE_CHECKING:
-    from tests.core.conftest import World
 
 
 def at(offset: int, epoch: str = "E", rewritten: int = 0) -> Position:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from typing import Any, Final
 from unittest import mock
 
 import pytest
 
+from tests.core.room_simulation import PromiseError, simulate
 from twisted_chat.core import room as module
 from twisted_chat.core.publication import History, Position, Proof, Publication
 from twisted_chat.core.room import Room
@@ -20,10 +20,10 @@ CHUNK: Final = 500
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_whatever_happens_the_promise_holds(room_simulation: ModuleType, first: int) -> None:
+def test_whatever_happens_the_promise_holds(first: int) -> None:
     met: Counter[str] = Counter()
     for seed in range(first, first + CHUNK):
-        met.update(room_simulation.simulate(seed))
+        met.update(simulate(seed))
     assert min(met[event] for event in ("delivered", "resets", "rewritten", "slow")) > CHUNK / 10
 
 
@@ -147,12 +147,12 @@ ENOUGH: Final = 20_000
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_broken_rule_is_noticed(room_simulation: ModuleType, name: str) -> None:
+def test_a_broken_rule_is_noticed(name: str) -> None:
     target, attribute, broken = MUTATIONS[name]
 
     def run_until_noticed() -> None:
         for seed in range(ENOUGH):
-            room_simulation.simulate(seed)
+            simulate(seed)
 
-    with mock.patch.object(target, attribute, broken), pytest.raises(room_simulation.PromiseError):
+    with mock.patch.object(target, attribute, broken), pytest.raises(PromiseError):
         run_until_noticed()

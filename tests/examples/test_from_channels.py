@@ -9,16 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import Error, Page, Route, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-if TYPE_CHECKING:
-    from tests.browser.conftest import People
-    from tests.examples.conftest import Stage
+from tests.browser.conftest import People
+from tests.examples.conftest import Stage
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "from-channels.rst"

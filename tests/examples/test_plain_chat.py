@@ -7,16 +7,15 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-if TYPE_CHECKING:
-    from tests.browser.conftest import People
-    from tests.examples.conftest import Program, Stage
+from tests.browser.conftest import People
+from tests.examples.conftest import Program, Stage
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_chat"
 

@@ -13,14 +13,13 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from playwright.async_api import Browser, Error, Page, WebSocket, async_playwright, expect
 
-if TYPE_CHECKING:
-    from tests.foreign.conftest import Run, Server
+from tests.foreign.conftest import Run, Server
 
 pytestmark = pytest.mark.browser
 

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.foreign.conftest import Server
+from tests.foreign.conftest import Server
 
 README = Path(__file__).parents[2] / "README.rst"
 CURL = shutil.which("curl")

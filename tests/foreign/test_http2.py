@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.config import H2Configuration
@@ -27,8 +27,7 @@ from h2.settings import SettingCodes
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-if TYPE_CHECKING:
-    from tests.foreign.conftest import Server
+from tests.foreign.conftest import Server
 
 PATIENCE = 120.0
 NGHTTP = shutil.which("nghttp")

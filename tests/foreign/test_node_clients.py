@@ -10,13 +10,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from tests.foreign.conftest import Server
+from tests.foreign.conftest import Server
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.rst"

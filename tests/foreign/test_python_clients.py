@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import httpx
@@ -20,8 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.sync.client import connect as connect_sync
 
-if TYPE_CHECKING:
-    from tests.foreign.conftest import Run, Server
+from tests.foreign.conftest import Run, Server
 
 README = Path(__file__).parents[2] / "README.rst"
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.hub.conftest import Member, Node
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Since
 from twisted_chat.hub import RETRY
-
-if TYPE_CHECKING:
-    from tests.hub.conftest import Member, Node
 
 
 def test_what_is_said_before_the_room_knows_where_it_stands_is_not_lost(node: Node) -> None:

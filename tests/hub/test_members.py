@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from tests.hub.conftest import Node
 from twisted_chat.core.errors import Reason
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Since
 from twisted_chat.wire.formats import Event
-
-if TYPE_CHECKING:
-    from tests.hub.conftest import Node
 
 
 def test_members_of_a_room_hear_what_is_said_there(node: Node) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
+from tests.processes.conftest import Reactor, Spawned
 from twisted_chat.processes.child import MOST_ORDERS, PATIENCE, START, Child, GoneError, ProcessEnd
 from twisted_chat.processes.process import TO_SUPERVISOR
-
-if TYPE_CHECKING:
-    from tests.processes.conftest import Reactor, Spawned
 
 
 class Events:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError
 
+from tests.processes.conftest import Reactor, Spawned
 from twisted_chat.metrics import Metrics
 from twisted_chat.processes.child import Child
 from twisted_chat.processes.overview import PATIENCE, Overview
 from twisted_chat.server.admin import DRAINING, Obstacle
-
-if TYPE_CHECKING:
-    from tests.processes.conftest import Reactor, Spawned
 
 RELAY = ("relay", "no connection to redis://127.0.0.1")
 

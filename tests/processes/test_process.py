@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.testing import StringTransport
 
+from tests.conftest import LoggedFailures
+from tests.processes.conftest import Reactor
 from twisted_chat.processes.process import Link
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.processes.conftest import Reactor
 
 
 class Served:

@@ -10,21 +10,19 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
 
+from tests.processes.conftest import Reactor, Spawned
 from twisted_chat.config import Config
 from twisted_chat.processes.backoff import FIRST, LONGEST
 from twisted_chat.processes.child import BEAT, PATIENCE
 from twisted_chat.processes.command import Command
 from twisted_chat.processes.supervisor import LATE, Supervisor
 from twisted_chat.server.draining import GRACE
-
-if TYPE_CHECKING:
-    from tests.processes.conftest import Reactor, Spawned
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("redis://127.0.0.1",), processes=2, drain=4.0)
 LONGEST_STOP = CONFIG.drain + 2 * GRACE + LATE

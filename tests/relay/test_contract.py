@@ -11,19 +11,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
+from tests.relay.conftest import Backend, Events, Start
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Publication, Published, Since
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.sqlite.thread import IRelayReactor
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Backend, Events, Start
 
 
 def numbered(first: int, last: int) -> list[bytes]:

@@ -8,16 +8,12 @@ Nothing here looks into a relay, supposes that it answers within the call, or th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
+from tests.relay.conftest import Start
 from twisted_chat.core.publication import Before, Newest, Position, Proof, Since
 from twisted_chat.relay.interface import HistoryLimits
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Start
 
 
 def numbered(first: int, last: int) -> list[bytes]:

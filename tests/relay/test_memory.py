@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.conftest import LoggedFailures
+from tests.relay.conftest import Events
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Published, Since
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
 from twisted_chat.relay.memory import OVERHEAD, SWEEP_SECONDS, MemoryLimits, MemoryRelay
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.relay.conftest import Events
 
 T = TypeVar("T")
 

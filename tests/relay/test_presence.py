@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from twisted.python.failure import Failure
 
+from tests.conftest import LoggedFailures
+from tests.relay.conftest import Events
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.interface import RelayEvents
 from twisted_chat.relay.presence import LocalPresence
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.relay.conftest import Events
 
 
 class Local(LocalPresence):

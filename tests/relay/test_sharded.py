@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from tests.relay.conftest import Events
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Publication, Published
 from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sharded import ShardedRelay
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Events
 
 ROOMS = [f"room {number}" for number in range(3_000)]
 

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
 
+from tests.relay.conftest import Events
 from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.thread import IRelayReactor
 from twisted_chat.relay.url import open_relay, open_relays
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Events
 
 
 def named(url: str, reactor: IRelayReactor, **environ: str) -> Relay:

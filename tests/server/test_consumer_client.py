@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from tests.server.conftest import InMemoryServer, Peer
 from twisted_chat.consumers.delivery import GROUP_HISTORY, tell_here
 from twisted_chat.consumers.events import Event, Failed, Instruction, Join, Leave, Say, Unrouted
 from twisted_chat.consumers.group_member import GroupAudience
@@ -19,9 +20,6 @@ from twisted_chat.core.publication import Newest, Position
 from twisted_chat.hub import Hub
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server.consumer_resource import ConsumerSite
-
-if TYPE_CHECKING:
-    from tests.server.conftest import InMemoryServer, Peer
 
 HANDSHAKE = (
     "Host: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

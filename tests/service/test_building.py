@@ -10,20 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver
 
+from tests.service.conftest import Reactor
 from twisted_chat import listening as listening_module
 from twisted_chat.config import Config
 from twisted_chat.options import Options
 from twisted_chat.service import MISTAKES, ChatService, StartError, makeService
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Reactor
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

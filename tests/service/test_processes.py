@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet import stdio
 from twisted.internet.testing import StringTransport
 
+from tests.service.conftest import Built, Reactor
 from twisted_chat import service as service_module
 from twisted_chat.__main__ import main
 from twisted_chat.config import Config, ConfigError
@@ -24,9 +25,6 @@ from twisted_chat.processes.supervisor import Supervisor
 from twisted_chat.relay.interface import RelayError
 from twisted_chat.service import ChatService
 from twisted_chat.service import build as build_service
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Built, Reactor
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
 

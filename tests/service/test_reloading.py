@@ -7,15 +7,12 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.conftest import Built
 from twisted_chat.auth import SigningKey, make_token
 from twisted_chat.config import Config, ConfigError
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Built
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

@@ -8,17 +8,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.conftest import Built
 from twisted_chat.config import Config
 from twisted_chat.relay.interface import RelayError
 from twisted_chat.server.heartbeat import PARTS
 from twisted_chat.service import PATIENCE, StartError
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Built
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

@@ -6,15 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.conftest import Built
 from twisted_chat.config import Config
 from twisted_chat.server.draining import GRACE
-
-if TYPE_CHECKING:
-    from tests.service.conftest import Built
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.twistd import until
 from twisted_chat.auth import SigningKey, make_token
 
 PATIENCE = 60.0
@@ -94,9 +95,7 @@ def test_a_user_is_disconnected_at_the_other_node(node: Start, token: Token) -> 
         assert json.loads(meant.recv(timeout=PATIENCE))["message"] == "welcome back"
 
 
-def test_a_room_is_refused_at_the_other_node_and_by_one_that_starts(
-    node: Start, token: Token, eventually: Callable[..., Any]
-) -> None:
+def test_a_room_is_refused_at_the_other_node_and_by_one_that_starts(node: Start, token: Token) -> None:
     here, there = node("here"), node("there")
     with there.socket("team", additional_headers=token("u1")) as client:
         order(here, "refuse", room="team")
@@ -112,14 +111,12 @@ def test_a_room_is_refused_at_the_other_node_and_by_one_that_starts(
         there.socket("team", additional_headers=token("u1"))
     assert refused.value.response.status_code == 403
     order(there, "admit", room="team")
-    eventually(lambda: here.post("hi", "team", token("u1")).status_code == 201, "a room that was admitted")
+    until(lambda: here.post("hi", "team", token("u1")).status_code == 201, "a room that was admitted")
 
 
-def test_nodes_see_each_other_until_they_end(
-    node: Start, files: dict[str, Path], eventually: Callable[..., Any]
-) -> None:
+def test_nodes_see_each_other_until_they_end(node: Start, files: dict[str, Path]) -> None:
     here, there = node("here"), node("there")
-    eventually(lambda: len(names(here)) == len(names(there)) == 2, "both nodes at both")
+    until(lambda: len(names(here)) == len(names(there)) == 2, "both nodes at both")
     table = subprocess.run(
         [sys.executable, "-m", "twisted_chat", "nodes", here.url, "--api-key-file", str(files["api"])],
         env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
@@ -134,12 +131,12 @@ def test_nodes_see_each_other_until_they_end(
     assert len(names(here)) == 1
 
 
-def test_a_node_that_dies_is_taken_out_of_the_table(node: Start, eventually: Callable[..., Any]) -> None:
+def test_a_node_that_dies_is_taken_out_of_the_table(node: Start) -> None:
     here = node("here")
-    eventually(lambda: len(names(here)) == 1, "the first node")
+    until(lambda: len(names(here)) == 1, "the first node")
     alone = names(here)
     there = node("there")
-    eventually(lambda: len(names(here)) == 2, "both nodes")
+    until(lambda: len(names(here)) == 2, "both nodes")
     there.kill()
     deadline = time.monotonic() + PATIENCE
     while names(here) != alone:

@@ -8,13 +8,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server, until
 
 MESSAGES = 1000
 LIMITS = (
@@ -41,7 +40,6 @@ def slow_socket(server: Server) -> socket.socket:
 @pytest.mark.parametrize("endpoint", ["tcp:{port}:interface=127.0.0.1", "tls:{port}:interface=127.0.0.1"])
 def test_a_client_that_stalls_and_comes_back_misses_nothing(
     twistd: Callable[..., Server],
-    eventually: Callable[..., Any],
     port: int,
     endpoint: str,
     authority: Any,
@@ -69,10 +67,10 @@ def test_a_client_that_stalls_and_comes_back_misses_nothing(
             if number % 10 == 0:
                 slow.send(json.dumps({"handle": "bob", "typing": True}))  # what it says is heard all the while
             assert json.loads(quick.recv())["message"] == text(number)
-        eventually(waiting, "bytes that wait for the slow one")
+        until(waiting, "bytes that wait for the slow one")
         for number in range(MESSAGES):
             assert json.loads(slow.recv())["message"] == text(number)
-        eventually(lambda: waiting() == 0, "the end of what waits")
+        until(lambda: waiting() == 0, "the end of what waits")
 
 
 def test_a_client_that_compresses_and_one_that_does_not_hear_the_same(twistd: Callable[..., Server]) -> None:

@@ -10,19 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.sync.client import ClientConnection
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server, until
 
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 CRASHES = 3
@@ -95,7 +94,7 @@ class Listener(threading.Thread):
         self._since = self.heard[-1].get("id", self._since)
 
 
-def test_what_was_acknowledged_survives_crashes_under_load(twistd: StartServer, eventually: Eventually) -> None:
+def test_what_was_acknowledged_survives_crashes_under_load(twistd: StartServer) -> None:
     server = twistd("--history-count", "1000000", *FAST)
     first = server.post("begin").json()
     stop, leave = threading.Event(), threading.Event()
@@ -107,21 +106,24 @@ def test_what_was_acknowledged_survives_crashes_under_load(twistd: StartServer, 
     def count() -> int:
         return sum(len(sender.acknowledged) for sender in senders)
 
+    def went_on(crash: int, goal: int) -> bool:
+        return listener.came > crash and count() >= goal
+
     try:
         for crash in range(CRASHES):
             goal = count() + 200
-            eventually(lambda crash=crash, goal=goal: listener.came > crash and count() >= goal, "200 more messages")
+            until(partial(went_on, crash, goal), "200 more messages")
             server.kill()
             server.start()
         goal = count() + 100
-        eventually(lambda: listener.came > CRASHES and count() >= goal, "messages after the last crash")
+        until(partial(went_on, CRASHES, goal), "messages after the last crash")
     finally:
         stop.set()
         for sender in senders:
             sender.join(PATIENCE)
     try:
         history = server.history()
-        eventually(lambda: listener.heard[-1:] == history[-1:], "the listener to have everything")
+        until(lambda: listener.heard[-1:] == history[-1:], "the listener to have everything")
     finally:
         leave.set()
         listener.join(PATIENCE)
@@ -196,9 +198,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def test_a_full_disk_refuses_until_there_is_space_again(
-    twistd: StartServer, small_disk: Path, port: int, eventually: Eventually
-) -> None:
+def test_a_full_disk_refuses_until_there_is_space_again(twistd: StartServer, small_disk: Path, port: int) -> None:
     (small_disk / "other").write_bytes(bytes(1 << 20))
     server = twistd("--relay", f"sqlite:{small_disk}/chat.db", "--admin-port", f"tcp:{port}:interface=127.0.0.1", *FAST)
     refused = fill(server)
@@ -210,11 +210,11 @@ def test_a_full_disk_refuses_until_there_is_space_again(
         return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()["obstacles"]
 
     # Its last answer is good for a second.
-    assert [obstacle["code"] for obstacle in eventually(obstacles, "the server not to be ready")] == ["relay"]
+    assert [obstacle["code"] for obstacle in until(obstacles, "the server not to be ready")] == ["relay"]
 
     (small_disk / "other").unlink()
     assert server.post("there is space again").status_code == 201
-    eventually(lambda: not obstacles(), "the server to be ready")
+    until(lambda: not obstacles(), "the server to be ready")
     server.logged("publications are stored again")
     server.kill()
     server.start()

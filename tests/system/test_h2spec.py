@@ -11,13 +11,12 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server
 
 CASES = 146
 """With those that are only for who wants it strict."""

@@ -7,15 +7,13 @@ import struct
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 GET = Encoder().encode([(":method", "GET"), (":path", "/chat/lobby"), (":scheme", "http"), (":authority", "a")])

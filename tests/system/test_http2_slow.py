@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.config import H2Configuration
@@ -15,8 +15,7 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived
 from h2.settings import SettingCodes
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server, until
 
 QUICK = ("--limit-messages-per-connection", "10000:10000", "--limit-messages-per-address", "10000:10000")
 PATIENT = ("--limit-ping-interval", "1000", "--limit-ping-timeout", "1000")
@@ -56,9 +55,7 @@ def two_members(server: Server, window: int) -> socket.socket:
     [("tcp:{port}:interface=127.0.0.1", 0), ("tls:{port}:interface=127.0.0.1", 2**31 - 1)],
     ids=["tcp, and a shut window", "tls, and a window that never fills"],
 )
-def test_members_that_take_nothing_are_sent_away(
-    twistd: Callable[..., Server], eventually: Callable[..., Any], endpoint: str, window: int
-) -> None:
+def test_members_that_take_nothing_are_sent_away(twistd: Callable[..., Server], endpoint: str, window: int) -> None:
     tls = ("--self-signed",) if endpoint.startswith("tls") else ()
     server = twistd(*tls, *QUICK, *PATIENT, "--relay", "memory:", "--history-count", "10", endpoint=endpoint)
     unverified = ssl.create_default_context()
@@ -73,7 +70,7 @@ def test_members_that_take_nothing_are_sent_away(
             ann.recv(30)
             if number % 500 == 0:
                 most = max(most, resident(server) - before)
-        eventually(lambda: len(re.findall(r"websocket in 'lobby' .*: too_slow", server.log)) == 2)
+        until(lambda: len(re.findall(r"websocket in 'lobby' .*: too_slow", server.log)) == 2)
     # Two outboxes of a mebibyte, and what moving all that leaves in the allocator.
     assert most < 20 << 20
 

@@ -7,16 +7,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from websockets.sync.client import unix_connect
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server
 
-StartServer = Callable[..., "Server"]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 

@@ -8,20 +8,17 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from tests.twistd import Server
 from twisted_chat.auth import SigningKey, make_token
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
-
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 

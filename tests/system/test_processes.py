@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -21,14 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, unix_connect
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Authority, Server, ServiceManager
+from tests.service_manager import ServiceManager
+from tests.system.conftest import Authority
+from tests.twistd import Server, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
 
-StartServer = Callable[..., "Server"]
+StartServer = Callable[..., Server]
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Eventually = Callable[..., Any]
 
 PATIENCE = 30.0
 MOST = 200
@@ -104,13 +104,13 @@ def to_both(server: Server, admin: Admin, clients: ExitStack) -> list[ClientConn
 
 
 def test_they_are_one_server_and_one_that_dies_begins_again(
-    tmp_path: Path, twistd: StartServer, redis: str, admin: Admin, eventually: Eventually
+    tmp_path: Path, twistd: StartServer, redis: str, admin: Admin
 ) -> None:
     (tmp_path / "api-keys").write_text("an-api-key-of-these-processes")
     (tmp_path / "api-keys").chmod(0o600)
     server = twistd("--processes", "2", "--relay", redis, *admin.option, "--api-key-file", "api-keys")
     assert admin.get("/readyz").json()["ready"]
-    eventually(lambda: admin.get("/readyz").json()["nodes"] == 2, "two nodes")
+    until(lambda: admin.get("/readyz").json()["nodes"] == 2, "two nodes")
     nodes = server.get("/api/nodes", **{"x-api-key": "an-api-key-of-these-processes"}).json()["nodes"]
     names = [re.sub(r"-\w{8}$", "", node["name"]) for node in nodes]
     assert names == [f"{socket.gethostname()}-1", f"{socket.gethostname()}-2"]
@@ -141,12 +141,12 @@ def test_they_are_one_server_and_one_that_dies_begins_again(
                 assert [text(again) for _ in range(3)] == ["meanwhile 0", "meanwhile 1", "meanwhile 2"]
         assert back == of_each[0]
 
-        eventually(lambda: pids(server)[1] != first[1], "another process in its place")
+        until(lambda: pids(server)[1] != first[1], "another process in its place")
         assert pids(server)[2] == first[2]
-        eventually(lambda: admin.get("/readyz").json()["ready"], "both processes to be ready")
+        until(lambda: admin.get("/readyz").json()["ready"], "both processes to be ready")
         assert admin.metric("twisted_chat_publications_total", source="http") == 4, "what was counted stays counted"
         assert admin.metric("twisted_chat_process_ends_total") == 1
-        eventually(lambda: to_both(server, admin, clients) is not None)
+        until(lambda: to_both(server, admin, clients) is not None)
 
         # All leave at the same time, each is told so.
         last = clients.enter_context(server.socket())
@@ -164,7 +164,7 @@ def test_they_are_one_server_and_one_that_dies_begins_again(
     assert len(re.findall("open http://", server.log)) == 1
 
 
-def test_without_their_supervisor_they_end_in_order(twistd: StartServer, redis: str, eventually: Eventually) -> None:
+def test_without_their_supervisor_they_end_in_order(twistd: StartServer, redis: str) -> None:
     server = twistd("--processes", "2", "--relay", redis)
     with server.socket() as client:
         server.kill()
@@ -172,14 +172,14 @@ def test_without_their_supervisor_they_end_in_order(twistd: StartServer, redis: 
             text(client)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
-    eventually(lambda: server.log.count("Server Shut Down.") == 2, "processes that end")
+    until(lambda: server.log.count("Server Shut Down.") == 2, "processes that end")
     assert server.log.count("the process that started this one is gone; this one stops too") == 2
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), PATIENCE)
 
 
 def test_a_service_manager_sees_one_service(
-    tmp_path: Path, redis: str, service_manager: ServiceManager, twistd: StartServer, eventually: Eventually
+    tmp_path: Path, redis: str, service_manager: ServiceManager, twistd: StartServer
 ) -> None:
     path = service_manager.path.parent / "http.sock"
     server = twistd(
@@ -200,7 +200,7 @@ def test_a_service_manager_sees_one_service(
         # One that ends in order leaves the socket to the others.
         first = pids(server)
         os.kill(first[1], signal.SIGTERM)
-        eventually(lambda: pids(server)[1] != first[1], "another process in its place")
+        until(lambda: pids(server)[1] != first[1], "another process in its place")
         assert path.stat().st_mode & 0o777 == 0o660
         with unix_connect(str(path), "ws://chat.example/chat/lobby") as other:
             other.ping().wait(PATIENCE)
@@ -220,7 +220,7 @@ def test_a_service_manager_sees_one_service(
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
 def test_on_a_socket_of_systemd(
-    tmp_path: Path, redis: str, authority: Authority, service_manager: ServiceManager, port: int, eventually: Eventually
+    tmp_path: Path, redis: str, authority: Authority, service_manager: ServiceManager, port: int
 ) -> None:
     authority.issue(tmp_path / "certificates", "127.0.0.1")
     command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=https"]
@@ -230,7 +230,7 @@ def test_on_a_socket_of_systemd(
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
     try:
-        eventually(lambda: b"Listening on" in (tmp_path / "log").read_bytes())
+        until(lambda: b"Listening on" in (tmp_path / "log").read_bytes())
         # The first connection starts it, and is served.
         answer = httpx.get(f"https://127.0.0.1:{port}/chat/", verify=False, trust_env=False, timeout=PATIENCE)
         assert answer.json()["messages"] == []
@@ -293,17 +293,17 @@ def test_one_that_cannot_start_ends_all(run_twistd: Run, tmp_path: Path) -> None
     assert "ended with status 1 before it was ready: the server ends" in ended.stdout
 
 
-def test_a_log_file_has_the_lines_of_all(tmp_path: Path, redis: str, run_twistd: Run, eventually: Eventually) -> None:
+def test_a_log_file_has_the_lines_of_all(tmp_path: Path, redis: str, run_twistd: Run) -> None:
     # As a daemon, with a file that is rotated.
     options = ("--processes", "2", "--relay", redis, "-p", "tcp:0:interface=127.0.0.1", "--drain", "1")
     assert run_twistd("--pidfile=twistd.pid", "--logfile=chat.log", "chat", *options).returncode == 0
     pid = int((tmp_path / "twistd.pid").read_text())
     try:
-        eventually(lambda: "in a browser" in (tmp_path / "chat.log").read_text(), "a server that serves")
+        until(lambda: "in a browser" in (tmp_path / "chat.log").read_text(), "a server that serves")
     finally:
         os.kill(pid, signal.SIGTERM)
     # The pidfile is the last thing that goes.
-    eventually(lambda: not (tmp_path / "twistd.pid").exists(), "the end of the server")
+    until(lambda: not (tmp_path / "twistd.pid").exists(), "the end of the server")
     lines = (tmp_path / "chat.log").read_text().splitlines()
     for number in (1, 2):
         assert any(f"[{number}] " in line and "Server Shut Down" in line for line in lines)

@@ -8,17 +8,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.twistd import Server
 from twisted_chat.auth import SigningKey, make_token
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
-
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
 
@@ -38,9 +34,7 @@ def bearer(file: Path) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def test_keys_and_origins_are_exchanged_under_connections(
-    twistd: StartServer, tmp_path: Path, eventually: Eventually
-) -> None:
+def test_keys_and_origins_are_exchanged_under_connections(twistd: StartServer, tmp_path: Path) -> None:
     key, config = tmp_path / "token-key", tmp_path / "chat.toml"
     config.write_text('token-key-file = "token-key"\n')
     old = new_key(key)

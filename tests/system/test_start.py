@@ -13,20 +13,17 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from tests.system.conftest import Authority
+from tests.twistd import Server, until
 from twisted_chat.config import Config
 from twisted_chat.relay.sqlite.file import APPLICATION
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Authority, Server
-
-StartServer = Callable[..., "Server"]
+StartServer = Callable[..., Server]
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Eventually = Callable[..., Any]
 
 INFO = re.compile(r"\S+ info  ")
 posix = pytest.mark.skipif(os.name != "posix", reason="twistd does not daemonize here")
@@ -51,7 +48,7 @@ def test_without_a_word_it_listens_on_this_machine_alone() -> None:
     assert Config().relay == ("sqlite:",)
 
 
-def test_it_serves_without_a_word(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+def test_it_serves_without_a_word(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -64,7 +61,7 @@ def test_it_serves_without_a_word(tmp_path: Path, eventually: Callable[..., Any]
         subprocess.Popen([twistd, "-n", "chat"], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         try:
-            eventually(lambda: b"open http://127.0.0.1:8080/" in (tmp_path / "log").read_bytes())
+            until(lambda: b"open http://127.0.0.1:8080/" in (tmp_path / "log").read_bytes())
             page = httpx.get("http://127.0.0.1:8080/", trust_env=False)
             assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
             assert (tmp_path / "chat.db").exists()
@@ -192,27 +189,23 @@ def test_a_database_of_a_running_server_is_named(twistd: StartServer, run_twistd
 
 
 @posix
-def test_it_goes_into_the_background(
-    tmp_path: Path, run_twistd: Run, port: int, eventually: Callable[..., Any]
-) -> None:
+def test_it_goes_into_the_background(tmp_path: Path, run_twistd: Run, port: int) -> None:
     files = ("--pidfile", "chat.pid", "--logfile", "chat.log")
     ended = run_twistd(*files, "chat", "-p", f"tcp:{port}:interface=127.0.0.1")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     # Its parent has waited: the port is bound.
     process = int((tmp_path / "chat.pid").read_text())
     try:
-        eventually(lambda: f"open http://127.0.0.1:{port}/" in (tmp_path / "chat.log").read_text())
+        until(lambda: f"open http://127.0.0.1:{port}/" in (tmp_path / "chat.log").read_text())
         assert httpx.get(f"http://127.0.0.1:{port}/chat/", trust_env=False).json()["messages"] == []
         assert (tmp_path / "chat.db").exists()
     finally:
         os.kill(process, signal.SIGTERM)
-        eventually(lambda: not (tmp_path / "chat.pid").exists(), "the end of the server")
+        until(lambda: not (tmp_path / "chat.pid").exists(), "the end of the server")
 
 
 @posix
-def test_in_the_background_its_parent_tells_that_it_did_not_start(
-    tmp_path: Path, run_twistd: Run, eventually: Eventually
-) -> None:
+def test_in_the_background_its_parent_tells_that_it_did_not_start(tmp_path: Path, run_twistd: Run) -> None:
     def complaints() -> list[str]:
         return [line for line in (tmp_path / "chat.log").read_text().splitlines() if not INFO.match(line)]
 
@@ -223,7 +216,7 @@ def test_in_the_background_its_parent_tells_that_it_did_not_start(
     assert f"--port {endpoint}: cannot listen there" in ended.stderr
     assert "Traceback" not in ended.stderr
     # It tells its parent first.
-    eventually(complaints)
-    eventually(lambda: not (tmp_path / "chat.pid").exists())
+    until(complaints)
+    until(lambda: not (tmp_path / "chat.pid").exists())
     (line,) = complaints()
     assert f"--port {endpoint}: cannot listen there: " in line

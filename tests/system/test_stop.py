@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedOK
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server, ServiceManager
+from tests.service_manager import ServiceManager
+from tests.twistd import Server, until
 
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems have no signal that stops a process in order")
 
@@ -82,7 +80,7 @@ def half_a_post(server: Server, message: str) -> Iterator[Callable[[], bytes]]:
 
 
 def test_everyone_is_sent_away_in_order(
-    twistd: StartServer, tmp_path: Path, port: int, service_manager: ServiceManager, eventually: Eventually
+    twistd: StartServer, tmp_path: Path, port: int, service_manager: ServiceManager
 ) -> None:
     server = twistd(
         "--admin-port", f"tcp:{port}:interface=127.0.0.1", environ={"NOTIFY_SOCKET": str(service_manager.path)}
@@ -99,14 +97,14 @@ def test_everyone_is_sent_away_in_order(
     ):
         assert admin.get("/readyz").json() == {"ready": True, "obstacles": [], "nodes": 1}
         stream = threads.submit(list, lines)
-        eventually(lambda: 'connections{transport="event_stream"} 1.0' in admin.get("/metrics").text)
+        until(lambda: 'connections{transport="event_stream"} 1.0' in admin.get("/metrics").text)
         assert 'connections{transport="websocket"} 2.0' in admin.get("/metrics").text
         server.signal(signal.SIGTERM)
 
         # The service manager, and whoever balances load, know it first.
         stopping = service_manager.hears("STOPPING=1")
         assert "EXTEND_TIMEOUT_USEC=13000000" in stopping, "a second of draining, and twice six of grace"
-        eventually(lambda: refused(server.port), "the port to be closed")
+        until(lambda: refused(server.port), "the port to be closed")
         answer = admin.get("/readyz")
         assert (answer.status_code, answer.json()["obstacles"][0]["code"]) == (503, "draining")
 

@@ -9,18 +9,17 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Authority, ServiceManager
-
-Eventually = Callable[..., Any]
+from tests.service_manager import ServiceManager
+from tests.system.conftest import Authority
+from tests.twistd import until
 
 PATIENCE = 30.0
 TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=")
@@ -52,7 +51,7 @@ def ask(url: str, authority: Authority) -> httpx.Response:
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
 def test_activated_by_a_socket_it_reports_what_it_does(
-    tmp_path: Path, authority: Authority, service_manager: ServiceManager, port: int, eventually: Eventually
+    tmp_path: Path, authority: Authority, service_manager: ServiceManager, port: int
 ) -> None:
     authority.issue(tmp_path / "certificates", "chat.example")
     variables = {"NOTIFY_SOCKET": str(service_manager.path), "WATCHDOG_USEC": "300000"}
@@ -60,7 +59,7 @@ def test_activated_by_a_socket_it_reports_what_it_does(
     activate += [f"--setenv={name}={value}" for name, value in variables.items()]
     endpoint = "tls:systemd:domain=INET:name=https"
     with running([*activate, *TWISTD, "chat", "-p", endpoint, "--drain", "1"], tmp_path) as process:
-        eventually(lambda: b"Listening on" in (tmp_path / "log").read_bytes())
+        until(lambda: b"Listening on" in (tmp_path / "log").read_bytes())
         # The first connection starts it, and is served.
         assert ask(f"https://chat.example:{port}/chat/", authority).json()["messages"] == []
         assert f"STATUS=serving {endpoint}" in service_manager.hears("READY=1")
@@ -76,7 +75,7 @@ def test_activated_by_a_socket_it_reports_what_it_does(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
-def test_while_it_restarts_connections_wait(tmp_path: Path, port: int, eventually: Eventually) -> None:
+def test_while_it_restarts_connections_wait(tmp_path: Path, port: int) -> None:
     # As a .socket unit: the socket is there all the time, and each process gets it as descriptor 3.
     command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *TWISTD, "chat", "-p", "systemd:domain=INET:name=http"]
     variables = os.environ | {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}

@@ -11,17 +11,15 @@ import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from cryptography.x509 import load_der_x509_certificate
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Authority, Server
+from tests.system.conftest import Authority
+from tests.twistd import Server, until
 
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 ENDPOINT = "tls:{port}:interface=127.0.0.1"
@@ -120,9 +118,7 @@ def test_each_name_has_its_certificate(twistd: StartServer, tmp_path: Path, auth
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
-def test_a_renewal_leaves_connections_alone(
-    twistd: StartServer, tmp_path: Path, authority: Authority, eventually: Eventually
-) -> None:
+def test_a_renewal_leaves_connections_alone(twistd: StartServer, tmp_path: Path, authority: Authority) -> None:
     # The place that is looked at without any option, and an endpoint with nothing but its port.
     certificates = tmp_path / "certificates"
     before = authority.issue(certificates, "chat.example", lifetime=timedelta(days=3))
@@ -138,7 +134,7 @@ def test_a_renewal_leaves_connections_alone(
         talk("with the old certificate")
         after = authority.issue(certificates, "chat.example")
         server.signal(signal.SIGHUP)
-        eventually(lambda: serial_number(server, "chat.example", authority.file) == after)
+        until(lambda: serial_number(server, "chat.example", authority.file) == after)
         assert before != after
         talk("new clients have the new one")
 

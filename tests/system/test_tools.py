@@ -10,15 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server, until
 
-StartServer = Callable[..., "Server"]
-Eventually = Callable[..., Any]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 
@@ -48,7 +45,7 @@ def tail(url: str, *options: str | Path, cwd: Path) -> Iterator[Callable[[], lis
             process.wait(PATIENCE)
 
 
-def test_tail_follows_through_a_restart(twistd: StartServer, tmp_path: Path, eventually: Eventually) -> None:
+def test_tail_follows_through_a_restart(twistd: StartServer, tmp_path: Path) -> None:
     server = twistd()
     room = f"{server.url}/chat/lobby"
     first = server.post("before it came").json()
@@ -57,12 +54,12 @@ def test_tail_follows_through_a_restart(twistd: StartServer, tmp_path: Path, eve
         assert said.returncode == 0, said.stderr
         second = server.history()[-1]
         assert said.stdout == f"{second['id']}\n"
-        eventually(lambda: len(printed()) == 1)
+        until(lambda: len(printed()) == 1)
         server.terminate()
         server.start()
         lines = tool("publish", room, "--handle", "cron", cwd=tmp_path, given="one\n\ntwo\n")
         assert lines.returncode == 0, lines.stderr
-        eventually(lambda: len(printed()) == 3)
+        until(lambda: len(printed()) == 3)
     third, fourth = server.history()[-2:]
     assert printed() == [
         f"{second['timestamp']} bob: hello",

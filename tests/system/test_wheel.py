@@ -12,15 +12,13 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import httpx
 import pytest
 
 import twisted_chat
-
-Eventually = Callable[..., Any]
+from tests.twistd import until
 
 PATIENCE = 120.0
 SOURCES = Path(twisted_chat.__file__).parents[1]
@@ -114,7 +112,7 @@ def serving(python: Path, directory: Path, port: int) -> Iterator[Callable[[], s
             process.terminate()
 
 
-def test_it_serves(python: Path, tmp_path: Path, port: int, eventually: Eventually) -> None:
+def test_it_serves(python: Path, tmp_path: Path, port: int) -> None:
     where = run(python, "-c", "import twisted_chat; print(twisted_chat.__file__)", cwd=tmp_path)
     assert Path(where).is_relative_to(python.parents[1]), "and not from the checkout"
     assert re.search(r"^ +chat +\S", run(python, "-c", TWISTD, "--help", cwd=tmp_path), re.MULTILINE)
@@ -123,7 +121,7 @@ def test_it_serves(python: Path, tmp_path: Path, port: int, eventually: Eventual
         serving(python, tmp_path, port) as log,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
-        eventually(lambda: "open http://" in log())
+        until(lambda: "open http://" in log())
         assert client.post("/chat/lobby", json={"handle": "ann", "message": "hi"}).status_code == 201
         page = client.get("/chat/lobby", headers={"accept": "text/html"}).text
         files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)

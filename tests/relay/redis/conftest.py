@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import hiredis
 import pytest
@@ -28,16 +28,14 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.relay.conftest import Node
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.relay.interface import HistoryLimits
+from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.protocol import CommandProtocol
 from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.redis.url import parse_url
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Node
-    from tests.relay.redis_server import Make, RedisServer
-    from twisted_chat.relay.redis.endpoints import IRedisReactor
 
 
 class Transport(StringTransport):
@@ -170,11 +168,11 @@ def connect(clock: Clock) -> Connect:
     return connect
 
 
-StartAt = Callable[..., Awaitable["Node"]]
+StartAt = Callable[..., Awaitable[Node]]
 
 
 @pytest_twisted.async_yield_fixture
-async def start_at(reactor: IReactorTime, node_class: type[Node]) -> AsyncIterator[StartAt]:
+async def start_at(reactor: IReactorTime) -> AsyncIterator[StartAt]:
     """``start_at(url, history, **limits)``: a started relay; it is stopped at the end of the test."""
     nodes: list[Node] = []
 
@@ -185,7 +183,7 @@ async def start_at(reactor: IReactorTime, node_class: type[Node]) -> AsyncIterat
             history or HistoryLimits(count=100, age=3600.0),
             LinkLimits(**{"last_retry": 0.3, **limits}),
         )
-        nodes.append(node_class(relay))
+        nodes.append(Node(relay))
         await relay.start(nodes[-1].events)
         return nodes[-1]
 
@@ -249,7 +247,7 @@ class _Mouth(Protocol):
             self.other.transport.loseConnection()
 
 
-OpenTunnel = Callable[["RedisServer"], Tunnel]
+OpenTunnel = Callable[[RedisServer], Tunnel]
 
 
 @pytest_twisted.async_yield_fixture

@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
 from twisted.logger import capturedLogs, formatEvent
 
+from tests.relay.conftest import Node
+from tests.relay.redis.conftest import Authority, StartAt
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest, Proof
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Node
-    from tests.relay.redis.conftest import Authority, StartAt
-    from tests.relay.redis_server import Make, RedisServer
 
 SECRET = "p@ss/w:rd #1?é%"
 QUOTED = "p%40ss%2Fw%3Ard%20%231%3F%C3%A9%25"

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
+from tests.relay.conftest import Node
+from tests.relay.redis.conftest import StartAt, Tunnel
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Since
 from twisted_chat.relay.redis import tops
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import parse_url
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Node
-    from tests.relay.redis.conftest import StartAt, Tunnel
-    from tests.relay.redis_server import Make, RedisServer
 
 
 @pytest.fixture

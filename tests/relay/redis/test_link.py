@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet import error
@@ -11,13 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
+from tests.relay.redis.conftest import Endpoint, Watch
 from twisted_chat.relay.redis.errors import LinkDownError, UnusableError
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import ATTEMPT, Link
 from twisted_chat.relay.redis.protocol import CommandProtocol
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Endpoint, Watch
 
 LIMITS = LinkLimits(first_retry=1.0, last_retry=8.0)
 

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.interfaces import IReactorTime
 
+from tests.relay.conftest import Node
+from tests.relay.redis.conftest import StartAt
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.relay.redis import presence
 from twisted_chat.relay.redis.presence import AT_ONCE
-
-if TYPE_CHECKING:
-    from tests.relay.conftest import Node
-    from tests.relay.redis.conftest import StartAt
-    from tests.relay.redis_server import Make, RedisServer
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.relay.redis.conftest import Outcome, Watch
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError
 from twisted_chat.relay.redis.probe import Probe
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Outcome, Watch
 
 
 class Commands:

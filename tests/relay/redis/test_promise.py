@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -20,6 +20,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from tests.relay.redis.conftest import OpenTunnel, Tunnel
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.limits import AddressRates, Limits
 from twisted_chat.core.permissions import ANYONE
@@ -35,10 +37,6 @@ from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.redis.url import parse_url
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire.formats import Format
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import OpenTunnel, Tunnel
-    from tests.relay.redis_server import Make, RedisServer
 
 ROOMS = ("one", "two")
 NODES = 3

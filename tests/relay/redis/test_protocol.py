@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from txredisapi import ResponseError
 
+from tests.conftest import LoggedFailures
+from tests.relay.redis.conftest import Connect, Peer, Watch
 from twisted_chat.relay.redis.errors import LinkDownError, LinkFullError, LinkLostError
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.protocol import CHANNELS, SubscriberProtocol, encode
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.relay.redis.conftest import Connect, Peer, Watch
-
 
 # Commands
 

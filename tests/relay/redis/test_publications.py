@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.relay.redis_server import RedisServer
 from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Published, Question, Since
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
 from twisted_chat.relay.redis.publications import EMPTY_ROOM_MS, Storage, parse
 from twisted_chat.relay.redis.scripts import Call
-
-if TYPE_CHECKING:
-    from tests.relay.redis_server import RedisServer
 
 LIMITS = st.integers(0, 8)
 

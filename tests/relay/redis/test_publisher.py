@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from txredisapi import ResponseError
 
+from tests.relay.redis.conftest import Watch
 from twisted_chat.core.publication import Position, Publication, Published
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError
 from twisted_chat.relay.redis.publications import Storage
 from twisted_chat.relay.redis.publisher import PATIENCE, Publisher
 from twisted_chat.relay.redis.scripts import Call
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Watch
 
 
 class Calls:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.logger import capturedLogs, formatEvent
 
+from tests.conftest import LoggedFailures
+from tests.relay.conftest import Backend, Events
+from tests.relay.redis.conftest import StartAt
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Proof
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.redis import open_redis
 from twisted_chat.relay.redis.names import channel, position_key
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.relay.conftest import Backend, Events
-    from tests.relay.redis.conftest import StartAt
-    from tests.relay.redis_server import Make, RedisServer
 
 
 def test_importing_what_opens_it_installs_no_reactor() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 from txredisapi import ResponseError
 
+from tests.relay.redis.conftest import Watch
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError
 from twisted_chat.relay.redis.scripts import HISTORY, PUBLISH, SCRIPTS, Call, ScriptCaller
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Watch
 
 NOSCRIPT = "NOSCRIPT No matching script. Please use EVAL."
 

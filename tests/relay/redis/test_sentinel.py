@@ -6,23 +6,21 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.relay.redis.conftest import Authority, Endpoint, Peer, StartAt, Watch
+from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Proof, Since
 from twisted_chat.relay.redis.endpoints import SentinelEndpoint
 from twisted_chat.relay.redis.errors import UnusableError
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import Credentials, Host
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Authority, Endpoint, Peer, StartAt, Watch
-    from tests.relay.redis_server import Make, RedisServer
 
 
 class Service:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.relay.redis.conftest import Connect, Peer, Watch
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.protocol import SubscriberProtocol
 from twisted_chat.relay.redis.subscriptions import SLICE, Subscriptions
-
-if TYPE_CHECKING:
-    from tests.relay.redis.conftest import Connect, Peer, Watch
 
 
 class Listener:

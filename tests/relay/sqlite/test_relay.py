@@ -11,23 +11,21 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 
+from tests.conftest import LoggedFailures
+from tests.relay.conftest import Events
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Published, Since
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 from twisted_chat.relay.sqlite.relay import READY_SECONDS, SWEEP_SECONDS, SqliteRelay
 from twisted_chat.relay.sqlite.thread import BATCH, IRelayReactor, QueueLimits
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.relay.conftest import Events
 
 HOUR = 3_600.0
 

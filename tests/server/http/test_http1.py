@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionDone
@@ -15,11 +15,9 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from tests.conftest import LoggedFailures
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
 
 GET = b"GET / HTTP/1.1\r\nHost: chat.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: chat.test\r\n"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from ssl import create_default_context
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -35,12 +35,10 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.sync.client import ClientConnection, connect, unix_connect
 from websockets.uri import parse_uri
 
+from tests.conftest import LoggedFailures
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2 import events
@@ -17,9 +17,8 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.server.http.http2.conftest import Echo, Later, Serve
+from tests.conftest import LoggedFailures
+from tests.server.http.http2.conftest import Echo, Later, Serve
 
 
 def test_get(serve: Serve, echo: Echo) -> None:

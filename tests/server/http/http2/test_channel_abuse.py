@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from h2 import events
@@ -21,8 +20,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Echo, Later, Serve
+from tests.server.http.http2.conftest import Echo, Later, Serve
 
 
 def test_what_is_owed_to_a_client_that_does_not_read_is_bounded(serve: Serve, later: Later) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from h2 import events
 from h2.errors import ErrorCodes
 
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Echo, Later, Serve
+from tests.server.http.http2.conftest import Echo, Later, Serve
 
 
 def test_body_over_the_limit_by_its_length(serve: Serve, echo: Echo) -> None:

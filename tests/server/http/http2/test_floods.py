@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -27,11 +27,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from tests.server.http.http2.conftest import Later, Serve
 from tests.server.http.http2.effort import measured
 from twisted_chat.server.http.http2.stream import CONNECTION_QUEUE_LIMIT, SHARE
-
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Later, Serve
 
 GET = Encoder().encode([(":method", "GET"), (":path", "/"), (":scheme", "http")]) + b"\x01\x01a"
 POST = b"\x83" + GET[1:]

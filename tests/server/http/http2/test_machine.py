@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.settings import SettingCodes
 
+from tests.server.http.http2.conftest import Client, Echo, Later, Serve
 from twisted_chat.server.http.http2.machine import HEADER_TABLE
 from twisted_chat.server.http.limits import HttpLimits
-
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Client, Echo, Later, Serve
 
 
 def machine(client: Client) -> Any:

@@ -5,25 +5,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
 from websockets.frames import Close, Frame, Opcode
 
+from tests.server.http.http2.conftest import Client, OpenSocket, Socket
 from twisted_chat.auth import Origins, SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.server.http.http2.pacing import HIGH_WATER
 
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Client, OpenSocket, Socket
-
 VERSION = ("sec-websocket-version", "13")
 QUICK = Rate(1_000.0, 10_000)
 
 MakeServer = Callable[..., Any]
-Connect = Callable[..., "Client"]
+Connect = Callable[..., Client]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ The client is frames written by hand. `test_h2spec.py` asks more of a real serve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 from h2.errors import ErrorCodes
@@ -23,8 +22,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import Echo, Later, Serve
+from tests.server.http.http2.conftest import Echo, Later, Serve
 
 PROTOCOL, FLOW, SIZE = ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FLOW_CONTROL_ERROR, ErrorCodes.FRAME_SIZE_ERROR
 CLOSED, COMPRESSION = ErrorCodes.STREAM_CLOSED, ErrorCodes.COMPRESSION_ERROR

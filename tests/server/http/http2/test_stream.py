@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2 import events
@@ -15,11 +15,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from tests.conftest import LoggedFailures
+from tests.server.http.http2.conftest import Serve
 from twisted_chat.server.http.http2.stream import QUEUE_LIMIT
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.server.http.http2.conftest import Serve
 
 
 @implementer(IPushProducer)

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
+from tests.conftest import LoggedFailures
 from twisted_chat.server.http.http2.streams import Streams
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
 
 
 class Stream:

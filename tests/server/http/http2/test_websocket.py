@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -14,12 +14,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from websockets.frames import Close, Frame, Opcode
 
+from tests.conftest import LoggedFailures
+from tests.server.http.http2.conftest import OpenSocket, Serve
 from twisted_chat.server.http.upgrade import upgrade
-
-if TYPE_CHECKING:
-    from tests.conftest import LoggedFailures
-    from tests.server.http.http2.conftest import OpenSocket, Serve
-
 
 VERSION = ("sec-websocket-version", "13")
 

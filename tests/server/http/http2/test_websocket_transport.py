@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h2.errors import ErrorCodes
 from twisted.internet.interfaces import IPushProducer
 from websockets.frames import Frame, Opcode
 from zope.interface import implementer
 
+from tests.server.http.http2.conftest import OpenSocket
 from twisted_chat.server.http.limits import LINGER
-
-if TYPE_CHECKING:
-    from tests.server.http.http2.conftest import OpenSocket
 
 
 def test_frames_that_come_before_the_upgrade_are_kept(room: Any, open_socket: OpenSocket) -> None:
