@@ -196,12 +196,6 @@ class Member:
         self._node.hub.leave(self.subscriber)
 
 
-@pytest.fixture(scope="session")
-def new_node() -> type[Node]:
-    """Makes nodes."""
-    return Node
-
-
 @pytest.fixture
 def node() -> Iterator[Node]:
     node = Node()

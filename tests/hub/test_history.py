@@ -46,8 +46,8 @@ def test_what_is_said_before_the_answers_is_in_them_and_not_lost(node: Node, new
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["join", "join", "newest", "say", "read", "answer", "fail", "retry"]), max_size=25))
-def test_members_hear_all_that_is_said_after_they_joined(new_node: type[Node], steps: list[str]) -> None:
-    node = new_node()
+def test_members_hear_all_that_is_said_after_they_joined(steps: list[str]) -> None:
+    node = Node()
     node.relay.holding = True
     said: list[str] = ["before"]
     node.say("before")

@@ -190,24 +190,6 @@ class Server:
 
 
 @pytest.fixture
-def issue() -> type[Issued]:
-    """Issues a certificate with the arguments of `Issued`."""
-    return Issued
-
-
-@pytest.fixture
-def serve() -> type[Server]:
-    """Serves a directory."""
-    return Server
-
-
-@pytest.fixture
-def connect() -> type[Client]:
-    """Connects with the arguments of `Client`."""
-    return Client
-
-
-@pytest.fixture
 def log() -> Iterator[Sequence[LogEvent]]:
     """What is logged during the test."""
     with capturedLogs() as events:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.internet.interfaces import IProtocolNegotiationFactory
@@ -15,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from tests.server.tls.conftest import Client, Issued, Server
 from twisted_chat.server.tls.certificates import CertificateDirectory
 
 DAY = timedelta(days=1)
@@ -51,42 +51,40 @@ def offering(version: ssl.TLSVersion, ciphers: str) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def directory(tmp_path: Path, issue: Any, serve: Any) -> CertificateDirectory:
-    issue("a.example").write(tmp_path, "a")
-    issue("b.example").write(tmp_path, "b")
-    directory: CertificateDirectory = serve(tmp_path).directory
+def directory(tmp_path: Path) -> CertificateDirectory:
+    Issued("a.example").write(tmp_path, "a")
+    Issued("b.example").write(tmp_path, "b")
+    directory: CertificateDirectory = Server(tmp_path).directory
     return directory
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_versions_and_suites(directory: CertificateDirectory, version: ssl.TLSVersion, connect: Any) -> None:
-    tls = connect(directory, "b.example", context=offering(version, "ALL")).shake().tls
+def test_versions_and_suites(directory: CertificateDirectory, version: ssl.TLSVersion) -> None:
+    tls = Client(directory, "b.example", context=offering(version, "ALL")).shake().tls
     cipher = tls.cipher()
     assert cipher is not None
     assert "GCM" in cipher[0]
 
 
 @pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "AES128-GCM-SHA256"])
-def test_suites_that_are_refused(directory: CertificateDirectory, suite: str, connect: Any) -> None:
+def test_suites_that_are_refused(directory: CertificateDirectory, suite: str) -> None:
     with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
-        connect(directory, "b.example", context=offering(ssl.TLSVersion.TLSv1_2, suite)).shake()
+        Client(directory, "b.example", context=offering(ssl.TLSVersion.TLSv1_2, suite)).shake()
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_old_versions_are_refused(directory: CertificateDirectory, connect: Any) -> None:
+def test_old_versions_are_refused(directory: CertificateDirectory) -> None:
     with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
-        connect(directory, context=offering(ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0")).shake()
+        Client(directory, context=offering(ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0")).shake()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("name", ["a.example", "b.example", None])
-def test_sessions_are_resumed(
-    directory: CertificateDirectory, version: ssl.TLSVersion, name: str | None, connect: Any
-) -> None:
+def test_sessions_are_resumed(directory: CertificateDirectory, version: ssl.TLSVersion, name: str | None) -> None:
     context = offering(version, "ALL")
-    first = connect(directory, name, context=context).shake()
+    first = Client(directory, name, context=context).shake()
     assert first.echo(b"x") == b"x"
-    again = connect(directory, name, context=context, session=first.tls.session).shake()
+    again = Client(directory, name, context=context, session=first.tls.session).shake()
     assert again.tls.session_reused
     assert again.echo(b"x") == b"x"
 
@@ -108,23 +106,22 @@ def test_alpn(
     factory: type[Factory],
     offered: list[str],
     chosen: str | None,
-    connect: Any,
 ) -> None:
-    client = connect(directory, name, alpn=offered, factory=factory()).shake()
+    client = Client(directory, name, alpn=offered, factory=factory()).shake()
     assert client.tls.selected_alpn_protocol() == chosen
     assert client.echo(b"hello") == b"hello"
 
 
-def test_alpn_of_twisteds_site(directory: CertificateDirectory, connect: Any) -> None:
+def test_alpn_of_twisteds_site(directory: CertificateDirectory) -> None:
     site = Site(Resource(), reactor=Clock())
     # Which it speaks depends on what else is installed.
     offered = [protocol.decode() for protocol in site.acceptableProtocols()]
     for chosen in offered:
-        client = connect(directory, "b.example", alpn=[chosen], factory=site).shake()
+        client = Client(directory, "b.example", alpn=[chosen], factory=site).shake()
         assert client.tls.selected_alpn_protocol() == chosen
     assert "http/1.1" in offered
 
 
-def test_alpn_without_a_common_protocol(directory: CertificateDirectory, connect: Any) -> None:
+def test_alpn_without_a_common_protocol(directory: CertificateDirectory) -> None:
     with pytest.raises(ssl.SSLError, match="ALERT"):
-        connect(directory, alpn=["acme-tls/1"], factory=NegotiatingFactory()).shake()
+        Client(directory, alpn=["acme-tls/1"], factory=NegotiatingFactory()).shake()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.logger import LogEvent, LogLevel
 
+from tests.server.tls.conftest import Client, Issued, Server
 from twisted_chat.server.tls import certificates
 
 DAY = timedelta(days=1)
@@ -21,18 +21,15 @@ DAY = timedelta(days=1)
 def test_renewed_files_are_served_and_connections_stay(
     tmp_path: Path,
     log: Sequence[LogEvent],
-    issue: Any,
-    serve: Any,
-    connect: Any,
     texts: Callable[[LogLevel], list[str]],
 ) -> None:
-    before, after = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY, ends=90 * DAY)
+    before, after = Issued("a.example", begins=-2 * DAY), Issued("a.example", begins=-DAY, ends=90 * DAY)
     before.write(tmp_path, "a")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     server.directory.startService()
-    open_connection = connect(server.directory, "a.example").shake()
+    open_connection = Client(server.directory, "a.example").shake()
     assert open_connection.echo(b"one") == b"one"
-    half_way = connect(server.directory, "a.example")
+    half_way = Client(server.directory, "a.example")
     after.write(tmp_path, "a")
     assert server.serves("a.example") == before.certificate
     server.poll()
@@ -46,23 +43,21 @@ def test_renewed_files_are_served_and_connections_stay(
     assert server.clock.getDelayedCalls() == []
 
 
-def test_reload_without_waiting_for_the_poll(tmp_path: Path, issue: Any, serve: Any) -> None:
-    issue("a.example", begins=-2 * DAY).write(tmp_path, "a")
-    server = serve(tmp_path)
+def test_reload_without_waiting_for_the_poll(tmp_path: Path) -> None:
+    Issued("a.example", begins=-2 * DAY).write(tmp_path, "a")
+    server = Server(tmp_path)
     assert not server.directory.reload()
-    after = issue("a.example", begins=-DAY)
+    after = Issued("a.example", begins=-DAY)
     after.write(tmp_path, "a")
     assert server.directory.reload()
     assert server.serves("a.example") == after.certificate
 
 
-def test_nothing_happens_when_nothing_changed(
-    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, connect: Any
-) -> None:
-    issue("a.example").write(tmp_path, "a")
-    server = serve(tmp_path)
+def test_nothing_happens_when_nothing_changed(tmp_path: Path, log: Sequence[LogEvent]) -> None:
+    Issued("a.example").write(tmp_path, "a")
+    server = Server(tmp_path)
     server.directory.startService()
-    first = connect(server.directory, "a.example").shake()
+    first = Client(server.directory, "a.example").shake()
     first.echo(b"tickets come with the first answer")
     loaded = len(log)
     server.poll()
@@ -71,20 +66,20 @@ def test_nothing_happens_when_nothing_changed(
     assert not server.directory.reload()
     assert len(log) == loaded
     # The same contexts: a session from before is resumed, which a new one could not.
-    again = connect(server.directory, "a.example", context=first.context, session=first.tls.session).shake()
+    again = Client(server.directory, "a.example", context=first.context, session=first.tls.session).shake()
     assert again.tls.session_reused
     server.directory.stopService()
 
 
 def test_half_written_files_leave_what_is_served(
-    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+    tmp_path: Path, log: Sequence[LogEvent], texts: Callable[[LogLevel], list[str]]
 ) -> None:
-    a, b = issue("a.example", begins=-2 * DAY), issue("b.example", begins=-2 * DAY)
+    a, b = Issued("a.example", begins=-2 * DAY), Issued("b.example", begins=-2 * DAY)
     a.write(tmp_path, "a")
     b.write(tmp_path, "b")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     server.directory.startService()
-    new_a, new_b = issue("a.example", begins=-DAY), issue("b.example", begins=-DAY)
+    new_a, new_b = Issued("a.example", begins=-DAY), Issued("b.example", begins=-DAY)
     new_a.write(tmp_path, "a")
     (tmp_path / "a.crt").write_bytes(new_a.pem[: len(new_a.pem) // 2])
     new_b.write(tmp_path, "b")
@@ -108,22 +103,22 @@ def test_half_written_files_leave_what_is_served(
 
 
 @pytest.mark.parametrize("emptied", ["a.crt", "a.key"])
-def test_an_emptied_file_takes_no_name_offline(tmp_path: Path, emptied: str, issue: Any, serve: Any) -> None:
-    a, b = issue("a.example"), issue("b.example")
+def test_an_emptied_file_takes_no_name_offline(tmp_path: Path, emptied: str) -> None:
+    a, b = Issued("a.example"), Issued("b.example")
     a.write(tmp_path, "a")
     b.write(tmp_path, "b")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     (tmp_path / emptied).write_bytes(b"")
     assert not server.directory.reload()
     assert server.serves("a.example") == a.certificate
 
 
 @pytest.mark.parametrize("first", ["a.crt", "a.key"])
-def test_a_pair_that_is_replaced_one_file_at_a_time(tmp_path: Path, first: str, issue: Any, serve: Any) -> None:
-    before, after = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY)
+def test_a_pair_that_is_replaced_one_file_at_a_time(tmp_path: Path, first: str) -> None:
+    before, after = Issued("a.example", begins=-2 * DAY), Issued("a.example", begins=-DAY)
     before.write(tmp_path, "a")
-    issue("b.example").write(tmp_path, "b")
-    server = serve(tmp_path)
+    Issued("b.example").write(tmp_path, "b")
+    server = Server(tmp_path)
     (tmp_path / first).write_bytes(after.pem if first == "a.crt" else after.key_pem)
     assert not server.directory.reload()
     assert server.serves("a.example") == before.certificate
@@ -133,13 +128,13 @@ def test_a_pair_that_is_replaced_one_file_at_a_time(tmp_path: Path, first: str, 
 
 
 def test_the_directory_goes_away_for_a_while(
-    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+    tmp_path: Path, log: Sequence[LogEvent], texts: Callable[[LogLevel], list[str]]
 ) -> None:
     live = tmp_path / "live"
     live.mkdir()
-    issued = issue("a.example")
+    issued = Issued("a.example")
     issued.write(live, "a")
-    server = serve(live)
+    server = Server(live)
     server.directory.startService()
     live.rename(tmp_path / "elsewhere")
     server.poll()
@@ -153,12 +148,10 @@ def test_the_directory_goes_away_for_a_while(
     server.directory.stopService()
 
 
-def test_all_files_gone_leave_what_is_served(
-    tmp_path: Path, issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
-) -> None:
-    issued = issue("a.example")
+def test_all_files_gone_leave_what_is_served(tmp_path: Path, texts: Callable[[LogLevel], list[str]]) -> None:
+    issued = Issued("a.example")
     issued.write(tmp_path, "a")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     for file in tmp_path.iterdir():
         file.unlink()
     assert not server.directory.reload()
@@ -166,11 +159,11 @@ def test_all_files_gone_leave_what_is_served(
     assert texts(LogLevel.warn) == [f"certificates of {tmp_path}: it has no .pem, .crt, .cer or .key file"]
 
 
-def test_a_removed_certificate_is_served_no_longer(tmp_path: Path, issue: Any, serve: Any) -> None:
-    issue("a.example").write(tmp_path, "a")
-    b = issue("b.example")
+def test_a_removed_certificate_is_served_no_longer(tmp_path: Path) -> None:
+    Issued("a.example").write(tmp_path, "a")
+    b = Issued("b.example")
     b.write(tmp_path, "b")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     for file in tmp_path.glob("a.*"):
         file.unlink()
     assert server.directory.reload()
@@ -178,20 +171,20 @@ def test_a_removed_certificate_is_served_no_longer(tmp_path: Path, issue: Any, s
     assert set(server.directory.expiries()) == {"b.example"}
 
 
-def test_an_older_certificate_may_be_put_back(tmp_path: Path, issue: Any, serve: Any) -> None:
-    good, bad = issue("a.example", begins=-2 * DAY), issue("a.example", begins=-DAY)
+def test_an_older_certificate_may_be_put_back(tmp_path: Path) -> None:
+    good, bad = Issued("a.example", begins=-2 * DAY), Issued("a.example", begins=-DAY)
     bad.write(tmp_path, "a")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     good.write(tmp_path, "a")
     assert server.directory.reload()
     assert server.serves("a.example") == good.certificate
 
 
-def test_a_certificate_is_served_from_when_it_begins(tmp_path: Path, issue: Any, serve: Any) -> None:
-    now, later = issue("a.example"), issue("a.example", begins=timedelta(hours=1))
+def test_a_certificate_is_served_from_when_it_begins(tmp_path: Path) -> None:
+    now, later = Issued("a.example"), Issued("a.example", begins=timedelta(hours=1))
     now.write(tmp_path, "now")
     later.write(tmp_path, "later")
-    server = serve(tmp_path)
+    server = Server(tmp_path)
     server.directory.startService()
     server.clock.advance(3599 - certificates.INTERVAL)
     assert server.serves("a.example") == now.certificate
@@ -205,11 +198,11 @@ def test_a_certificate_is_served_from_when_it_begins(tmp_path: Path, issue: Any,
 
 
 def test_expiry_is_told_once_a_day(
-    tmp_path: Path, log: Sequence[LogEvent], issue: Any, serve: Any, texts: Callable[[LogLevel], list[str]]
+    tmp_path: Path, log: Sequence[LogEvent], texts: Callable[[LogLevel], list[str]]
 ) -> None:
-    issue("a.example", "b.example", ends=15 * DAY).write(tmp_path, "a")
-    issue("c.example", ends=400 * DAY).write(tmp_path, "c")
-    server = serve(tmp_path)
+    Issued("a.example", "b.example", ends=15 * DAY).write(tmp_path, "a")
+    Issued("c.example", ends=400 * DAY).write(tmp_path, "c")
+    server = Server(tmp_path)
     server.directory.startService()
     hours = int(16.5 * 24)
     told: list[tuple[int, LogLevel]] = []
