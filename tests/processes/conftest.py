@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated, ReactorNotRunning
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
+from tests import memory_reactor
 from twisted_chat.processes.process import FROM_SUPERVISOR, TO_SUPERVISOR
 
 
@@ -69,14 +69,13 @@ class Spawned:
         self.protocol.processEnded(Failure(error))
 
 
-class Reactor(MemoryReactorClock):
+class Reactor(memory_reactor.Reactor):
     """Starts nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.spawned: list[Spawned] = []
         self.refuses: OSError | None = None
-        self.events: list[str] = []
 
     def spawnProcess(
         self,
@@ -93,21 +92,6 @@ class Reactor(MemoryReactorClock):
         assert executable == args[0]
         self.spawned.append(Spawned(processProtocol, args, env, childFDs))
         return self.spawned[-1]
-
-    def callFromThread(self, callable: Callable[..., object], *args: object) -> None:  # noqa: A002 - Twisted's name
-        callable(*args)
-
-    def run(self) -> None:
-        """Begin to; Twisted's own stops as well."""
-        self.running = self.hasRun = True
-        for call, arguments, named in self.whenRunningHooks:
-            call(*arguments, **named)
-
-    def stop(self) -> None:
-        if self.hasStopped:
-            raise ReactorNotRunning
-        self.events.append("stop")
-        super().stop()
 
 
 @pytest.fixture

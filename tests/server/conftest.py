@@ -6,6 +6,8 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ from twisted_chat.server.heartbeat import PARTS
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
+from twisted_chat.server.tls.self_signed import development_names, make_self_signed
 from twisted_chat.server.websocket import RoomSocketFactory
 
 WALL_CLOCK = 1_795_000_000.0
@@ -302,3 +305,11 @@ def make_server() -> Iterator[Callable[..., InMemoryServer]]:
 def server(make_server: Callable[..., InMemoryServer]) -> InMemoryServer:
     """An open server with its defaults."""
     return make_server()
+
+
+@pytest.fixture(scope="module")
+def development(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a certificate for this machine."""
+    directory = tmp_path_factory.mktemp("development")
+    make_self_signed(directory, development_names("laptop"), datetime.now(UTC))
+    return directory

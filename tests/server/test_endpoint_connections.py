@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from zope.interface import implementer
 from twisted_chat.server import endpoints
 from twisted_chat.server.endpoints import ChatEndpoint, parse_endpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory
-from twisted_chat.server.tls.self_signed import FILE_NAME, development_names, make_self_signed
+from twisted_chat.server.tls.self_signed import FILE_NAME
 
 needs_unix_sockets = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 needs_passed_sockets = pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
@@ -54,14 +53,6 @@ class Static(Resource):
 
     def render_GET(self, request: Request) -> bytes:
         return b"hello"
-
-
-@pytest.fixture(scope="module")
-def development(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a certificate for this machine."""
-    directory = tmp_path_factory.mktemp("development")
-    make_self_signed(directory, development_names("laptop"), datetime.now(UTC))
-    return directory
 
 
 @pytest.fixture

@@ -27,18 +27,10 @@ from twisted_chat.server import endpoints
 from twisted_chat.server.descriptions import BACKLOG
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError
-from twisted_chat.server.tls.self_signed import FILE_NAME, development_names, make_self_signed
+from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
 from twisted_chat.server.tls.transport import DirectTLS
 
 needs_passed_sockets = pytest.mark.skipif(os.name != "posix", reason="needs sockets that can be passed on")
-
-
-@pytest.fixture(scope="module")
-def development(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a certificate for this machine."""
-    directory = tmp_path_factory.mktemp("development")
-    make_self_signed(directory, development_names("laptop"), datetime.now(UTC))
-    return directory
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError, ConnectionDone, ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IPushProducer, IReactorFromThreads
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.interfaces import IListeningPort, IPushProducer
+from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests import memory_reactor
 from twisted_chat import service as service_module
 from twisted_chat.config import Config
 from twisted_chat.processes.process import Process
@@ -54,13 +55,11 @@ class Port:
         """Nobody calls it."""
 
 
-@implementer(IReactorFromThreads)
-class Reactor(MemoryReactorClock):
+class Reactor(memory_reactor.Reactor):
     """A reactor in memory that writes down what happens, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.events: list[str] = []
         self.ports: dict[int, Port] = {}
         self.taken: set[int] = set()
 
@@ -69,24 +68,6 @@ class Reactor(MemoryReactorClock):
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         self.ports[port] = Port(self, port)
         return self.ports[port]
-
-    def callFromThread(self, callable: Callable[..., object], *args: object, **kw: object) -> None:  # noqa: A002
-        callable(*args, **kw)
-
-    def callInThread(self, callable: Callable[..., object], *args: object, **kw: object) -> None:  # noqa: A002
-        raise AssertionError("nothing here needs a thread")
-
-    def run(self) -> None:
-        """Begin to; Twisted's own stops as well."""
-        self.running = self.hasRun = True
-        for call, arguments, named in self.whenRunningHooks:
-            call(*arguments, **named)
-
-    def stop(self) -> None:
-        if self.hasStopped:
-            raise ReactorNotRunning
-        self.events.append("stop")
-        super().stop()
 
 
 class Relay(MemoryRelay):

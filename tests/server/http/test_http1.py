@@ -16,6 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from tests.conftest import LoggedFailures
+from tests.server.http.writer import Writer
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
 
@@ -205,22 +206,6 @@ def test_client_that_leaves_ends_the_request(connect: Any) -> None:
     connection.lose()
     (end,) = connection.tree.ends
     assert end.check(ConnectionDone)
-
-
-class Writer:
-    """A producer that says what it was told."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
 
 
 def test_full_transport_pauses_the_writer_for_as_long_as_it_bears(connect: Any) -> None:

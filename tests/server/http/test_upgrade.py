@@ -15,8 +15,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet import ssl
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint, wrapServerTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -36,6 +35,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from websockets.uri import parse_uri
 
 from tests.conftest import LoggedFailures
+from tests.server.http.echo_socket import EchoSocket
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
@@ -45,40 +45,6 @@ VERSION = b"Sec-WebSocket-Version: 13\r\n"
 ASKS = (
     b"GET /chat/x?token=secret HTTP/1.1\r\nHost: chat.test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
 )
-
-
-class EchoSocket(WebSocketServerProtocol):
-    """Echoes, and writes down what happens to it."""
-
-    tcpNoDelay = True
-    transport: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[Any, ...]] = []
-        self.asked: ConnectionRequest | None = None
-
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        self.asked = request
-        if "denied" in request.path:
-            raise ConnectionDeny(403, "not you")
-        return request.protocols[0] if request.protocols else None
-
-    def onOpen(self) -> None:
-        self.seen.append(("open",))
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.seen.append(("message", payload))
-        self.sendMessage(payload, isBinary)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.seen.append(("close", wasClean, code))
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        if abort and not self.wasClean:
-            self.transport.abortConnection()
-        else:
-            self.transport.loseConnection()
 
 
 class Room(Resource):

@@ -92,6 +92,8 @@ class Echo(Protocol):
 
 
 class EchoFactory(Factory):
+    """Knows nothing of ALPN."""
+
     protocol = Echo
 
 

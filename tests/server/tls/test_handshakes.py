@@ -8,31 +8,19 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.interfaces import IProtocolNegotiationFactory
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from tests.server.tls.conftest import Client, Issued, Server
+from tests.server.tls.conftest import Client, EchoFactory, Issued, Server
 from twisted_chat.server.tls.certificates import CertificateDirectory
 
 DAY = timedelta(days=1)
 
 
 # The protocol
-
-
-class Echo(Protocol):
-    def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
-
-
-class EchoFactory(Factory):
-    """Knows nothing of ALPN."""
-
-    protocol = Echo
 
 
 @implementer(IProtocolNegotiationFactory)

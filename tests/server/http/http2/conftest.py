@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from autobahn.twisted.websocket import WebSocketServerFactory
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -26,6 +25,7 @@ from websockets.client import ClientProtocol
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from tests.server.http.echo_socket import EchoSocket
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite, Switch
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
@@ -224,40 +224,6 @@ def serve() -> Any:
             if client.switch in site.site.connections:
                 client.lose()
         assert site.clock.getDelayedCalls() == []
-
-
-class EchoSocket(WebSocketServerProtocol):
-    """Echoes, and writes down what happens to it."""
-
-    tcpNoDelay = True
-    transport: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[Any, ...]] = []
-        self.asked: ConnectionRequest | None = None
-
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        self.asked = request
-        if "denied" in request.path:
-            raise ConnectionDeny(403, "not you")
-        return request.protocols[0] if request.protocols else None
-
-    def onOpen(self) -> None:
-        self.seen.append(("open",))
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self.seen.append(("message", payload))
-        self.sendMessage(payload, isBinary)
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self.seen.append(("close", wasClean, code))
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        if abort and not self.wasClean:
-            self.transport.abortConnection()
-        else:
-            self.transport.loseConnection()
 
 
 class Room(Resource):

@@ -2,25 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.server.http.writer import Writer
 from twisted_chat.server.http.http2.pacing import HIGH_WATER, LOW_WATER, Pacer
 
 
-class Producer:
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
-
-
 def test_push_producer_is_paused_above_high_water_and_resumed_below_low_water() -> None:
-    pacer, producer = Pacer(), Producer()
+    pacer, producer = Pacer(), Writer()
     pacer.register(producer, True)
     for waiting in (HIGH_WATER, HIGH_WATER + 1, HIGH_WATER + 2, LOW_WATER + 1, LOW_WATER, 0):
         pacer.check(waiting, blocked=False)
@@ -28,7 +15,7 @@ def test_push_producer_is_paused_above_high_water_and_resumed_below_low_water() 
 
 
 def test_blocked_pauses_a_push_producer_once_something_waits() -> None:
-    pacer, producer = Pacer(), Producer()
+    pacer, producer = Pacer(), Writer()
     pacer.register(producer, True)
     pacer.check(0, blocked=True)
     assert producer.calls == []
@@ -40,7 +27,7 @@ def test_blocked_pauses_a_push_producer_once_something_waits() -> None:
 
 
 def test_pull_producer_is_asked_when_nothing_waits() -> None:
-    pacer, producer = Pacer(), Producer()
+    pacer, producer = Pacer(), Writer()
     pacer.register(producer, False)
     pacer.check(0, blocked=False)
     pacer.check(1, blocked=False)
@@ -50,7 +37,7 @@ def test_pull_producer_is_asked_when_nothing_waits() -> None:
 
 
 def test_stop_tells_the_producer_once() -> None:
-    pacer, producer = Pacer(), Producer()
+    pacer, producer = Pacer(), Writer()
     pacer.register(producer, True)
     assert pacer.streaming
     pacer.stop()
@@ -61,8 +48,8 @@ def test_stop_tells_the_producer_once() -> None:
 
 def test_second_producer_is_an_error() -> None:
     pacer = Pacer()
-    pacer.register(Producer(), True)
+    pacer.register(Writer(), True)
     with pytest.raises(RuntimeError, match="registered already"):
-        pacer.register(Producer(), True)
+        pacer.register(Writer(), True)
     pacer.unregister()
-    pacer.register(Producer(), True)
+    pacer.register(Writer(), True)

@@ -8,7 +8,7 @@ import pytest
 from h2 import events
 from h2.errors import ErrorCodes
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.interfaces import IPullProducer
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -17,24 +17,8 @@ from zope.interface import implementer
 
 from tests.conftest import LoggedFailures
 from tests.server.http.http2.conftest import Serve
+from tests.server.http.writer import Writer
 from twisted_chat.server.http.http2.stream import QUEUE_LIMIT
-
-
-@implementer(IPushProducer)
-class Writer:
-    """A push producer that says what it was told."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
 
 
 class EventStream(Resource):
