@@ -243,6 +243,10 @@ def test_switches(text: str, on: bool) -> None:
 def test_choices() -> None:
     assert value("log-format", "json") == "json"
     assert complaint({"log-format": ["xml"]}) == "--log-format: 'xml' will not do; choose from text, json"
+    assert value("log-level", "warn") == "warn"
+    assert complaint({"log-level": ["loud"]}) == (
+        "--log-level: 'loud' will not do; choose from debug, info, warn, error"
+    )
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tests.application import Application
 from twisted_chat.core.errors import Reason
-from twisted_chat.logs import LONGEST, MOST_LINES, is_journal, json_observer, text_observer
+from twisted_chat.logs import LONGEST, MOST_LINES, ServiceLog, is_journal, json_observer, text_observer
 
 NOON = 1_763_796_000.25  # 2025-11-22T07:20:00.25Z
 
@@ -275,6 +276,34 @@ def test_files_of_bytes_are_written_in_utf_8() -> None:
     raw = io.BytesIO()
     text_observer(raw)({"log_format": "東京"})
     assert raw.getvalue().decode() == "- info  -  東京\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_is_less_than_the_level_is_left_out(form: str, tmp_path: Path) -> None:
+    file, application = tmp_path / "log", Application()
+    log = ServiceLog(form, "info", {"logfile": str(file)}, {})
+    log.attach(application)
+    source = Logger("twisted_chat.hub", observer=application.observer)
+
+    def written(level: str) -> str:
+        """Which of all levels are written, by their first letters."""
+        before = len(file.read_text())
+        log.set_level(level)
+        for one in (source.debug, source.info, source.warn, source.error, source.critical):
+            one("said")
+        names = ("debug", "info", "warn", "error", "critical")
+        return "".join(name[0] for line in file.read_text()[before:].splitlines() for name in names if name in line)
+
+    assert [written(level) for level in ("debug", "info", "warn", "error")] == ["diwec", "iwec", "wec", "ec"]
+
+
+def test_the_level_of_the_beginning(tmp_path: Path) -> None:
+    file, application = tmp_path / "log", Application()
+    ServiceLog("text", "error", {"logfile": str(file)}, {}).attach(application)
+    source = Logger("twisted_chat.hub", observer=application.observer)
+    source.warn("not said")
+    source.error("said")
+    assert file.read_text().splitlines()[0].endswith("error twisted_chat.hub  said")
 
 
 def test_the_journal_is_known_by_device_and_inode(tmp_path: Path) -> None:

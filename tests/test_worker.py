@@ -53,8 +53,20 @@ def parse(*arguments: str) -> Config:
 
 
 def test_options_of_a_worker() -> None:
-    config = parse("--relay", REDIS[0], "--routing", "a:b", "--threads", "3", "--drain", "5", "--log-format", "json")
-    assert config == Config(relay=REDIS, routing="a:b", threads=3, drain=5.0, log_format="json")
+    config = parse(
+        "--relay",
+        REDIS[0],
+        "--routing",
+        "a:b",
+        "--threads",
+        "3",
+        "--drain",
+        "5",
+        "--log-format",
+        "json",
+        "--log-level=warn",
+    )
+    assert config == Config(relay=REDIS, routing="a:b", threads=3, drain=5.0, log_format="json", log_level="warn")
 
 
 def test_a_worker_may_be_given_the_file_of_a_server(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Config:
     processes: int = 1
     drain: float = 10.0
     log_format: str = "text"
+    log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -264,6 +265,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("drain", _seconds(0), "SECONDS", "How long clients may take to leave when the server stops."),
     Setting("log-format", _one_of("text", "json"), "FORMAT", "text, or json: one object per line."),
+    Setting(
+        "log-level",
+        _one_of("debug", "info", "warn", "error"),
+        "LEVEL",
+        "The least level that is logged: debug, info, warn or error.",
+    ),
     # Limits.
     Setting("limit-connections", _whole(1), "N", "WebSockets and event streams in all."),
     Setting("limit-connections-per-address", _whole(1), "N", "The same from one address (an IPv6 /64)."),

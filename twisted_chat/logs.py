@@ -22,7 +22,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
 from twisted.python.failure import Failure
 
 LONGEST: Final = 8_192
@@ -36,6 +44,48 @@ _PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3
 _RESERVED: Final = frozenset(
     {"time", "level", "system", "message", "process", "traceback", "isError", "why", "failure", "format", "printed"}
 )
+
+
+class ServiceLog:
+    """Where the events of a process go, and which.
+
+    form, level
+        ``--log-format``; ``--log-level``, and what is worse
+    twistd
+        the options of `twistd` itself, which say where to
+    process
+        the number of this process among several, which is then said in each line
+    """
+
+    def __init__(
+        self,
+        form: str,
+        level: str,
+        twistd: Mapping[str, Any] | None,
+        environ: Mapping[str, str],
+        process: int | None = None,
+    ) -> None:
+        self._form: Final = form
+        self._twistd: Final = twistd or {}
+        self._environ: Final = environ
+        self._process: Final = process
+        self._least: Final = LogLevelFilterPredicate()
+        self.set_level(level)
+
+    def attach(self, application: Any) -> IO[Any] | None:
+        """Write the events of twistd's application, unless ``--logger`` or ``--syslog`` chose who does.
+
+        Returns what they are written to. Raises `SystemExit`.
+        """
+        stream = open_log(self._twistd)
+        if stream is not None:
+            write = observer(stream, self._form, self._environ, self._process)
+            application.setComponent(ILogObserver, FilteringLogObserver(write, [self._least]))
+        return stream
+
+    def set_level(self, level: str) -> None:
+        """One that ``--log-level`` takes. What is critical is written in any case."""
+        self._least.setLogLevelForNamespace("", LogLevel.levelWithName(level))
 
 
 def open_log(twistd: Mapping[str, Any]) -> IO[Any] | None:

@@ -97,7 +97,7 @@ class WorkerOptions(_Options):
         return config if own else replace(config, admin_port=None)
 
 
-WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format"})
+WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format", "log-level"})
 
 
 def _option(setting: Setting) -> Callable[..., None]:

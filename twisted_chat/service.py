@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
@@ -29,7 +29,7 @@ from twisted_chat.control import Control
 from twisted_chat.garbage import Garbage
 from twisted_chat.hub import Hub
 from twisted_chat.listening import Listening, StartError
-from twisted_chat.logs import observer, open_log
+from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
 from twisted_chat.options import Options
@@ -90,7 +90,7 @@ def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> 
     # What is wrong is found once and before anything starts, as in one process.
     ChatService(config, reactor, dict(environ), twistd=twistd)
     command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
-    return Supervisor(config, reactor, environ, command, twistd=twistd)
+    return Supervisor(config, reactor, environ, command, reload=options.reload, twistd=twistd)
 
 
 def _check_processes(config: Config, twistd: Mapping[str, Any]) -> None:
@@ -142,8 +142,9 @@ class ChatService(Service):
         self._reactor: Final = reactor
         self._environ: Final = environ
         self._reload_config: Final = reload or (lambda: config)
-        self._twistd: Final = twistd or {}
         self._process: Final = process
+        number = process.number if process is not None else None
+        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ, number)
         self._waiting: IDelayedCall | None = None
         self._started_at = 0.0
 
@@ -262,10 +263,7 @@ class ChatService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        stream = open_log(self._twistd)
-        if stream is not None:
-            number = self._process.number if self._process is not None else None
-            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ, number))
+        self._events.attach(parent)
         super().setServiceParent(parent)
 
     # Starting
@@ -335,15 +333,17 @@ class ChatService(Service):
     # Reloading
 
     def reload(self) -> None:
-        """Read certificates, key files and origins again; keep those in use when something is wrong with the new."""
+        """Read certificates, key files, origins and the log level again; what is wrong with them changes nothing."""
         self._notifier.reloading()
         self._listening.reload()
         try:
-            self.admission.replace(**_identity(self._reload_config()))
+            config = self._reload_config()
+            self.admission.replace(**_identity(config))
+            self._events.set_level(config.log_level)
         except MISTAKES as error:
             self._log.error("not reloaded, what was in use stays: {error}", error=str(error))
         else:
-            self._log.info("certificates, keys and origins reloaded; other settings change with a restart")
+            self._log.info("certificates, keys, origins and log level reloaded; other settings change with a restart")
         self._notifier.ready("serving " + ", ".join(self.config.port))
 
     # Reporting

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.config import Config, ConfigError
@@ -25,7 +25,7 @@ from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.consumers.waiting import within
 from twisted_chat.hub import Hub
 from twisted_chat.listening import AdminPort, Listening
-from twisted_chat.logs import observer, open_log
+from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.options import WorkerOptions as Options
 from twisted_chat.relay.interface import Relay, RelayError
@@ -84,7 +84,7 @@ class WorkerService(Service):
         self.config: Final = config
         self._reactor: Final = reactor
         self._environ: Final = environ
-        self._twistd: Final = twistd or {}
+        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
         try:
             loaded = load_routing(config.routing, environ, Path.cwd())
         except RoutingError as error:
@@ -124,9 +124,7 @@ class WorkerService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written."""
-        stream = open_log(self._twistd)
-        if stream is not None:
-            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ))
+        self._events.attach(parent)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:

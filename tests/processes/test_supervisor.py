@@ -9,15 +9,17 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger, LogLevel
 
+from tests.application import Application
 from tests.processes.conftest import Reactor, Spawned
-from twisted_chat.config import Config
+from twisted_chat.config import Config, ConfigError
 from twisted_chat.processes.backoff import FIRST, LONGEST
 from twisted_chat.processes.child import BEAT, PATIENCE
 from twisted_chat.processes.command import Command
@@ -330,15 +332,39 @@ def test_a_reload(managed: Managed) -> None:
     assert managed.heard()[0] == "READY=1"
 
 
+def test_a_reload_changes_the_level_of_the_log(
+    reactor: Reactor, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    configs: list[Config | None] = []
+
+    def reload() -> Config:
+        config = configs.pop()
+        if config is None:
+            raise ConfigError("chat.toml is not TOML")
+        return config
+
+    file = tmp_path / "log"
+    managed = Managed(reactor, tmp_path_factory.mktemp("n") / "s", twistd={"logfile": str(file)}, reload=reload)
+    application = Application()
+    managed.service.setServiceParent(application)
+    managed.start()
+    source = Logger("here", observer=application.observer)
+    source.debug("too early")
+    for config in (replace(CONFIG, log_level="debug"), None):
+        configs.append(config)
+        managed.service.reload()
+        source.debug("seen")
+    assert [line.split()[-1] for line in file.read_text().splitlines()] == ["seen", "seen"]
+    managed.close()
+
+
 def test_a_log_file_is_written_by_one(
     reactor: Reactor, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     managed = Managed(
         reactor, tmp_path_factory.mktemp("n") / "s", twistd={"nodaemon": True, "logfile": str(tmp_path / "log")}
     )
-    application: Any = MultiService()
-    application.setComponent = lambda *_: None
-    managed.service.setServiceParent(application)
+    managed.service.setServiceParent(Application())
     one, _ = managed.start()
     assert (one.descriptors[1], one.descriptors[2]) == ("r", "r")
     one.protocol.childDataReceived(1, b"2026 info  [1] served\nand so")
@@ -349,12 +375,12 @@ def test_a_log_file_is_written_by_one(
 def test_elsewhere_they_write_themselves(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
-    observers: list[Any] = []
-    application: Any = MultiService()
-    application.setComponent = lambda _, observer: observers.append(observer)
+    application = Application()
     managed.service.setServiceParent(application)
-    observers[0]({"log_format": "an event", "log_time": 0.0})
-    assert output.getvalue() == "1970-01-01T00:00:00Z info  -  an event\n"
+    application.observer(
+        {"log_format": "an event", "log_time": 0.0, "log_level": LogLevel.info, "log_namespace": "here"}
+    )
+    assert output.getvalue() == "1970-01-01T00:00:00Z info  here  an event\n"
     # What twistd puts in its place later is not a file of ours.
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert managed.start()[0].descriptors[1] == 1

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.application.service import MultiService
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver
+from twisted.logger import LogLevel
 
+from tests.application import Application
 from tests.service.conftest import Reactor
 from twisted_chat import listening as listening_module
 from twisted_chat.config import Config
@@ -116,20 +116,19 @@ def written(config: Config, twistd: Mapping[str, Any], monkeypatch: pytest.Monke
     """What is written of one event, on standard output or in the file of twistd's log."""
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
-    parent = MultiService()
-    application: dict[Any, Any] = {}
-    parent.setComponent = application.__setitem__  # type: ignore[attr-defined]  # twistd's application is one
-    ChatService(config, MemoryReactorClock(), {}, twistd=twistd).setServiceParent(parent)
-    observer = application.get(ILogObserver)
-    if observer is not None:
-        observer({"log_format": "an event", "log_time": 0.0})
+    application = Application()
+    ChatService(config, MemoryReactorClock(), {}, twistd=twistd).setServiceParent(application)
+    if application.observer is not None:
+        application.observer(
+            {"log_format": "an event", "log_time": 0.0, "log_level": LogLevel.info, "log_namespace": "here"}
+        )
     yield output.getvalue
 
 
 @pytest.mark.parametrize("twistd", [{"nodaemon": True}, {"nodaemon": True, "logfile": "-"}, {}])
 def test_logs_go_to_standard_output(twistd: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with written(CONFIG, twistd, monkeypatch) as text:
-        assert text() == "1970-01-01T00:00:00Z info  -  an event\n"
+        assert text() == "1970-01-01T00:00:00Z info  here  an event\n"
     with written(replace(CONFIG, log_format="json"), twistd, monkeypatch) as text:
         assert json.loads(text())["message"] == "an event"
 
@@ -142,7 +141,7 @@ def test_logs_go_to_a_file(twistd: dict[str, Any], file: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with written(CONFIG, twistd, monkeypatch) as text:
         assert text() == ""
-    assert (tmp_path / file).read_text() == "1970-01-01T00:00:00Z info  -  an event\n"
+    assert (tmp_path / file).read_text() == "1970-01-01T00:00:00Z info  here  an event\n"
 
 
 def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

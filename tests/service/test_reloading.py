@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from twisted.logger import Logger
 
+from tests.application import Application
 from tests.service.conftest import Built
 from twisted_chat.auth import SigningKey, make_token
 from twisted_chat.config import Config, ConfigError
@@ -46,7 +48,7 @@ def test_a_reload(
     assert status() == b"403"
     configs.append(replace(config, allow_origin=("https://site.example",)))
     built.service.reload()
-    assert said()[-1] == "certificates, keys and origins reloaded; other settings change with a restart"
+    assert said()[-1] == "certificates, keys, origins and log level reloaded; other settings change with a restart"
     assert status() == b"200"
     key_file(key)
     assert status() == b"401"
@@ -72,6 +74,21 @@ def test_certificates_are_reloaded_with_the_rest(
     assert any("self-signed.pem: cut off, or still being written" in line for line in said())
 
 
+def test_the_level_of_the_log(build: Callable[..., Built], tmp_path: Path) -> None:
+    levels = ["debug"]
+    file, application = tmp_path / "log", Application()
+    built = build(reload=lambda: replace(CONFIG, log_level=levels[-1]), twistd={"logfile": str(file)})
+    built.service.setServiceParent(application)
+    source = Logger("here", observer=application.observer)
+    source.debug("too early")
+    built.service.reload()
+    source.debug("seen")
+    levels.append("error")
+    built.service.reload()
+    source.warn("too late")
+    assert [line.split()[-1] for line in file.read_text().splitlines()] == ["seen"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
 def test_sighup_reloads(build: Callable[..., Built], said: Callable[[], list[str]]) -> None:
     before = signal.getsignal(signal.SIGHUP)
@@ -81,7 +98,7 @@ def test_sighup_reloads(build: Callable[..., Built], said: Callable[[], list[str
     try:
         built.reactor.run()
         signal.raise_signal(signal.SIGHUP)
-        assert said()[-1].startswith("certificates, keys and origins reloaded")
+        assert said()[-1].startswith("certificates, keys, origins and log level reloaded")
     finally:
         signal.signal(signal.SIGHUP, before)
 

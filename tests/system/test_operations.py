@@ -58,7 +58,8 @@ def test_logs_have_no_secrets(twistd: StartServer, tmp_path: Path, log_format: s
     (tmp_path / "api-keys").write_text(api_key)
     (tmp_path / "api-keys").chmod(0o600)
     server = twistd(
-        "--log-format", log_format, "--token-key-file", key, "--api-key-file", "api-keys", "--allow-origin", "null"
+        *("--log-format", log_format, "--log-level", "debug"),
+        *("--token-key-file", key, "--api-key-file", "api-keys", "--allow-origin", "null"),
     )
     now = time.time()
     good = make_token(SigningKey.from_file(key), "user-1", handle="ann", now=now, expires_in=600)
@@ -90,6 +91,7 @@ def test_logs_have_no_secrets(twistd: StartServer, tmp_path: Path, log_format: s
     log = server.log
     for secret in (good, expired, forged, api_key, key.read_text(), canary):
         assert secret not in log
+    assert "POST /chat/lobby of 127.0.0.1 is refused: token_expired, " in log
     assert "user-1" in log if log_format == "json" else "websocket in 'lobby' from 127.0.0.1 ended" in log
     assert "Traceback" not in log
     if log_format == "json":

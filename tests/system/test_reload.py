@@ -51,10 +51,12 @@ def test_keys_and_origins_are_exchanged_under_connections(twistd: StartServer, t
         talk("with the old key")
         new = new_key(key)
         assert server.post("too early", headers=new).json()["error"]["code"] == "token_invalid"
-        config.write_text('token-key-file = "token-key"\nallow-origin = "https://site.example"\n')
+        config.write_text('token-key-file = "token-key"\nallow-origin = "https://site.example"\nlog-level = "debug"\n')
         server.signal(signal.SIGHUP)
-        server.logged("certificates, keys and origins reloaded; other settings change with a restart")
+        server.logged("certificates, keys, origins and log level reloaded; other settings change with a restart")
+        assert "is refused" not in server.log
         assert server.post("hi", headers=old).json()["error"]["code"] == "token_invalid"
+        server.logged("POST /chat/lobby of 127.0.0.1 is refused: token_invalid, ")
         assert server.post("hi", headers=new | SITE).status_code == 201
         assert json.loads(room.recv(PATIENCE))["message"] == "hi"
         talk("who is in stays in")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import IO, Any, Final
 
@@ -14,11 +14,11 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 
-from twisted_chat.config import Config
+from twisted_chat.config import Config, ConfigError
 from twisted_chat.listening import Listening
-from twisted_chat.logs import observer, open_log
+from twisted_chat.logs import ServiceLog
 from twisted_chat.processes.backoff import Backoff
 from twisted_chat.processes.child import BEAT, Child, ProcessEnd
 from twisted_chat.processes.command import Command
@@ -41,6 +41,8 @@ RELOAD: Final = 10.0
 class Supervisor(Service):
     """The service that ``--processes`` makes of the server. What was configured was checked before.
 
+    reload
+        gives the configuration as it is now, for SIGHUP
     twistd
         the options of `twistd` itself: where its log goes
     """
@@ -54,6 +56,7 @@ class Supervisor(Service):
         environ: MutableMapping[str, str],
         command: Command,
         *,
+        reload: Callable[[], Config] | None = None,
         twistd: Mapping[str, Any] | None = None,
         binder: Any = None,
     ) -> None:
@@ -61,7 +64,8 @@ class Supervisor(Service):
         self._reactor: Final = reactor
         self._environ: Final = environ
         self._command: Final = command
-        self._twistd: Final = twistd or {}
+        self._reload_config: Final = reload or (lambda: config)
+        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
         self._log_file: IO[Any] | None = None
         binder = BindingReactor(reactor, config.processes) if binder is None else binder
         self._listening: Final = Listening(config, reactor, environ, binder=binder)
@@ -85,9 +89,7 @@ class Supervisor(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        stream = open_log(self._twistd)
-        if stream is not None:
-            parent.setComponent(ILogObserver, observer(stream, self.config.log_format, self._environ))
+        stream = self._events.attach(parent)
         # Asked now: twistd puts something else there.
         if stream is not sys.stdout:
             self._log_file = stream
@@ -215,9 +217,11 @@ class Supervisor(Service):
     # Reloading
 
     def reload(self) -> None:
-        """All processes read certificates, key files and origins again."""
+        """All processes read certificates, key files, origins and the log level again."""
         if self._was_ready:
             self._notifier.reloading()
+        with suppress(ConfigError):  # which each of them says
+            self._events.set_level(self._reload_config().log_level)
         told = [child.order("reload", RELOAD) for child in self._alive_children() if child.started]
         done = DeferredList(told, consumeErrors=True)  # each says in the log how it went
         done.addCallback(lambda _: self._notifier.ready(self._status) if self._was_ready else None)

@@ -196,6 +196,14 @@ class RoomResource(Resource):
 
     def _refuse(self, request: Request, error: ChatError) -> bytes:
         self._connections.metrics.refused(error.reason.code)
+        self._log.debug(
+            "{method} {path} of {address} is refused: {reason}, {error}",
+            method=request.method.decode("ascii", "backslashreplace"),
+            path=request.path.decode("ascii", "backslashreplace"),
+            address=self._admission.address(request) or "a local socket",
+            reason=error.reason.code,
+            error=error.message,
+        )
         return refuse(request, error)
 
 
