@@ -8,7 +8,7 @@ WORKERS ?= auto
 
 .PHONY: run test lint format simulate soak bench bench-quick docs changelog clean
 
-run: $(VENV)/installed
+run: $(VENV)/server
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
 
 test: $(VENV)/installed node_modules/installed
@@ -50,10 +50,15 @@ docs: $(VENV)/installed
 changelog: $(VENV)/installed
 	$(BIN)/towncrier build --yes
 
-$(VENV)/installed: setup.py
+# What the server needs, which is less than what its tests and documentation need.
+$(VENV)/server: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "twisted_chat needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/server
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
