@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import fail
+from twisted.logger import capturedLogs, formatEvent
 
+from tests.memory_reactor import Reactor
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.redis.connection import queue_server
+from twisted_chat.consumers.runner import Pool
 from twisted_chat.options import WORKER_SETTINGS, WorkerOptions
+from twisted_chat.relay.interface import RelayError
 from twisted_chat.service import ChatService
 from twisted_chat.worker import WorkerService
 
@@ -44,6 +52,22 @@ def test_mistakes_of_a_server(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=said):
         ChatService(config, reactor, {})
+
+
+def test_a_worker_that_cannot_start_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    monkeypatch.setattr(Pool, "start", lambda _: None)
+    memory = Reactor()
+    service = WorkerService(Config(relay=REDIS, routing="tests.consumers.behaviour_app:channel_routing"), memory, {})
+    monkeypatch.setattr(service, "_relay", Mock(start=lambda _: fail(RelayError("no room for another link"))))
+    with capturedLogs() as events:
+        service.startService()
+        memory.run()
+    assert [formatEvent(event) for event in events] == ["the worker cannot start: no room for another link"]
+    assert (memory.events, len(at_exit)) == (["stop"], 1)
+    for timer in memory.getDelayedCalls():
+        timer.cancel()
 
 
 def parse(*arguments: str) -> Config:

@@ -66,11 +66,11 @@ def makeService(options: Options) -> ChatService | Supervisor:
     from twisted.internet import reactor
 
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
-    sys.excepthook = one_line
+    sys.excepthook = one_line(options.program)
     try:
         service = build(options, reactor, os.environ)
     except MISTAKES as error:
-        raise SystemExit(f"twistd chat: {error}") from None
+        raise SystemExit(f"{options.program}: {error}") from None
     if isinstance(service, ChatService):
         # Python's collector is the whole process's, which is the service's only here.
         service.services.append(Garbage(reactor, service.connections.count, service.metrics.paused))

@@ -53,9 +53,13 @@ def _exit_failed() -> None:
     os._exit(1)
 
 
-def one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """A `sys.excepthook` that says a `StartError` in one line."""
-    if isinstance(error, StartError):
-        sys.stderr.write(f"twistd chat: {error}\n")
-    else:
-        sys.__excepthook__(kind, error, traceback)
+def one_line(program: str) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """A `sys.excepthook` that says a `StartError` in one line, behind the name of the program."""
+
+    def say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, StartError):
+            sys.stderr.write(f"{program}: {error}\n")
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    return say

@@ -34,7 +34,7 @@ from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
 from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.tls.certificates import CertificateError
-from twisted_chat.signals import one_line
+from twisted_chat.signals import end_failed, one_line
 from twisted_chat.systemd import Notifier, Watchdog
 
 __all__ = ["Options", "WorkerService", "makeService"]
@@ -45,11 +45,11 @@ def makeService(options: Options) -> WorkerService:
     from twisted.internet import reactor
 
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
-    sys.excepthook = one_line
+    sys.excepthook = one_line(options.program)
     try:
         return WorkerService(options.config, reactor, os.environ, twistd=options.parent)
     except (ConfigError, RelayError, RoutingError, EndpointError, CertificateError) as error:
-        raise SystemExit(f"twistd chat-worker: {error}") from None
+        raise SystemExit(f"{options.program}: {error}") from None
 
 
 PATIENCE: Final = 5.0
@@ -187,6 +187,7 @@ class WorkerService(Service):
             service.stopService()
 
     def _failed(self, failure: Failure) -> None:
-        self._log.critical("the worker cannot start: {error}", error=failure.getErrorMessage())
-        sys.stdout.flush()
-        self._reactor.callWhenRunning(self._reactor.stop)
+        why = f"the worker cannot start: {failure.getErrorMessage()}"
+        self._log.critical("{why}", why=why)
+        self._notifier.failed(why)
+        end_failed(self._reactor)

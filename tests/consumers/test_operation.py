@@ -172,6 +172,6 @@ def test_an_admin_port_that_is_taken_is_one_line(start_server: Serve, make_redis
         PYTHONPATH=str(Path(__file__).parent),
     )
     assert result.returncode == 1
-    said = f"--admin-port {here.option}: cannot listen there: Address already in use"
+    said = f"twistd chat-worker: --admin-port {here.option}: cannot listen there: Address already in use"
     assert said in result.stderr + result.stdout
     assert "Traceback" not in result.stderr + result.stdout
