@@ -1,8 +1,11 @@
 """What the package is made of, and why each dependency is there."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 INSTALL = [
     # The event loop, the web server and the service runner. `tls` brings pyOpenSSL, service-identity and idna.
@@ -79,9 +82,9 @@ BENCH = [
 
 setup(
     name="twisted-chat",
-    version="0.1.0",
+    version=runpy.run_path(str(HERE / "twisted_chat" / "__init__.py"))["__version__"],
     description="A self-hosted realtime room server: WebSocket, event streams, history, on Twisted",
-    long_description=Path(__file__).with_name("README.rst").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="MIT",
     license_files=["LICENSE"],
