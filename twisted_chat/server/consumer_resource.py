@@ -7,9 +7,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource, getChildForRequest
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.consumers.group_member import CompressedConsumerFrames
 from twisted_chat.consumers.sockets import Sockets
@@ -62,8 +61,10 @@ class ConsumerSite(Resource):
             handshake = handshake_of(request, self._admission)
             if self._takes(handshake):
                 # As it was before anything of the path was taken off, for whoever else it may be for.
-                request.prepath.pop()  # type: ignore[attr-defined]  # the requests of our sites are twisted.web.server's
-                request.postpath.insert(0, path)  # type: ignore[attr-defined]  # see above
+                assert request.prepath is not None
+                assert request.postpath is not None
+                request.prepath.pop()
+                request.postpath.insert(0, path)
                 return _Handshake(self, handshake)
         child: IResource = self._site.getChildWithDefault(path, request)
         return child
@@ -73,7 +74,7 @@ class ConsumerSite(Resource):
         refusal = handshake_refusal(request)
         if refusal is not None:
             self._connections.metrics.refused(refusal.code)
-            answer(request, refusal)  # type: ignore[arg-type]  # see above
+            answer(request, refusal)
             return NOT_DONE_YET
         try:
             self._admission.check_origin(request)
@@ -94,7 +95,7 @@ class ConsumerSite(Resource):
             sockets=self._sockets,
             groups=self._groups,
             visitor=lambda room: self._admission.visitor(room, address),
-            otherwise=lambda: request.render(getChildForRequest(self._site, request)),  # type: ignore[attr-defined]  # see above
+            otherwise=lambda: request.render(getChildForRequest(self._site, request)),
         )
 
 

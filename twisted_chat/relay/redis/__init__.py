@@ -1,7 +1,7 @@
 """The relay through Redis or Valkey.
 
-Before a reactor was chosen, nothing of it may be imported but this, ``url``, ``limits`` and ``reader``: the rest
-imports txredisapi, which installs one.
+Before a reactor was chosen, nothing of it may be imported but this, ``url`` and ``limits``: the rest imports
+txredisapi, which installs one.
 """
 
 from __future__ import annotations
@@ -9,20 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted_chat.relay.interface import HistoryLimits, Relay
-from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.url import parse_url
 
 if TYPE_CHECKING:
     from twisted_chat.relay.redis.endpoints import IRedisReactor
 
 
-def open_redis(
-    url: str,
-    *,
-    reactor: IRedisReactor,
-    history: HistoryLimits,
-    limits: LinkLimits = LinkLimits(),  # noqa: B008 - frozen
-) -> Relay:
+def open_redis(url: str, *, reactor: IRedisReactor, history: HistoryLimits) -> Relay:
     """The relay through the Redis that `url` names, not started. Raises `RelayError`.
 
     ``redis://[USER:PASSWORD@]HOST[:PORT][/DB]``
@@ -35,4 +28,4 @@ def open_redis(
     server = parse_url(url)
     from twisted_chat.relay.redis.relay import RedisRelay
 
-    return RedisRelay(reactor, server, history, limits)
+    return RedisRelay(reactor, server, history)

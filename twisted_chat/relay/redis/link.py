@@ -123,13 +123,13 @@ class Link(Generic[P]):
             # Most endpoints take care of that themselves; a host name may take for ever to be looked up.
             connecting = self._endpoint.connect(self._factory).addTimeout(ATTEMPT, self._reactor)
             protocol = cast("P", await connecting)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - see above
             return describe(error)
         try:
             await self._greet(protocol)
             self._begun(protocol)
             return await protocol.lost
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - see above
             return describe(error)
         finally:
             self._finished(protocol)

@@ -135,14 +135,13 @@ class ChatSite(server.Site):
         *,
         reactor: IReactorTime,
         limits: HttpLimits | None = None,
-        requestFactory: Callable[..., http.Request] = ChatRequest,
         on_refused: Callable[[str], None] | None = None,
         on_tls_failed: Callable[[str], None] | None = None,
     ) -> None:
         limits = HttpLimits() if limits is None else limits
         super().__init__(
             resource,
-            requestFactory=cast("type[http.Request]", requestFactory),
+            requestFactory=ChatRequest,
             # Bodies are JSON here; Twisted would parse forms before anyone looked at the request.
             parsePOSTFormSubmission=False,
             reactor=reactor,

@@ -85,7 +85,7 @@ class CertificateDirectory(Service):
     """The certificates of a directory, for `twisted.protocols.tls.TLSMemoryBIOFactory`.
 
     Loaded when made, which raises `CertificateError` where nothing valid is found. As a running service it looks for
-    changed files every `interval` seconds. While a file is broken, half-written or without its counterpart, what was
+    changed files every `INTERVAL` seconds. While a file is broken, half-written or without its counterpart, what was
     served before stays; only a certificate whose files are gone, with nothing else amiss, is served no longer.
 
     Connections keep the certificate that they began with. TLS 1.2 and 1.3 are spoken, with session tickets. Of what a
@@ -99,12 +99,10 @@ class CertificateDirectory(Service):
         directory: Path,
         reactor: IReactorTime,
         *,
-        interval: float = INTERVAL,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.directory: Final = directory
         self._reactor = reactor
-        self._interval = interval
         self._now = now
         self._poll_loop = LoopingCall(self._poll)
         self._poll_loop.clock = reactor
@@ -119,7 +117,7 @@ class CertificateDirectory(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._poll_loop.start(self._interval).addErrback(
+        self._poll_loop.start(INTERVAL).addErrback(
             lambda failure: self._log.failure("certificates are no longer reloaded", failure=failure)
         )
 
