@@ -10,7 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from twisted_chat.config import SETTINGS, Setting, default
+from twisted_chat.config import default
+from twisted_chat.settings import SETTINGS, Setting
 
 ROOT: Final = Path(__file__).parent.parent
 FILES: Final = ("README.rst", "docs/options.rst")

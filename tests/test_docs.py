@@ -20,7 +20,7 @@ from typing import IO
 import pytest
 from prometheus_client import CollectorRegistry
 
-from twisted_chat.config import SETTINGS, default
+from twisted_chat.config import default
 from twisted_chat.consumers.metrics import ConsumerMetrics
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
@@ -28,6 +28,7 @@ from twisted_chat.options import Options, WorkerOptions
 from twisted_chat.processes.totals import SupervisorMetrics
 from twisted_chat.server.http import limits as http_limits
 from twisted_chat.server.http import upgrade as websocket_upgrade
+from twisted_chat.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"

@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"core", "auth"},
     "logs": set(),
     "systemd": set(),
-    "config": {"core", "relay"},
-    "options": {"config"},
+    "settings": {"core"},
+    "config": {"core", "relay", "settings"},
+    "options": {"config", "settings"},
     "consumers": {"core", "wire", "direct", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
     "server": {
         *("core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs"),
@@ -38,7 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"core", "consumers"},
     "listening": {"config", "server"},
     "signals": {"listening"},
-    "processes": {"config", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"},
+    "processes": {
+        *("config", "settings", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"),
+    },
 }
 """By the first name below `twisted_chat`. `service`, `worker` and `__main__`, where all meets, may import all."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from twisted_chat import __version__
-from twisted_chat.config import SETTINGS, Config, ConfigError, default
+from twisted_chat.config import Config, ConfigError, default
 from twisted_chat.core.limits import Rate
 from twisted_chat.options import Options
+from twisted_chat.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from twisted_chat.config import SETTINGS, Config, default, load
+from twisted_chat.config import Config, default, load
 from twisted_chat.core.limits import Limits
 from twisted_chat.options import WorkerOptions
+from twisted_chat.settings import SETTINGS
 
 ETC = Path(__file__).parent.parent / "etc"
 SERVICE = ETC / "systemd" / "twisted-chat.service"

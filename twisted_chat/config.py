@@ -1,23 +1,16 @@
-"""What the server was told to do: options, environment and file, validated once.
-
-Every setting has one name. ``--relay`` on the command line, ``TWISTED_CHAT_RELAY`` in the environment and ``relay`` in
-the TOML file are the same setting; the first of these that is there counts.
-"""
+"""What the server was told to do: options, environment and file, in that order of precedence, validated once."""
 
 from __future__ import annotations
 
-import difflib
-import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.relay.interface import HistoryLimits
-
-ENVIRONMENT_PREFIX: Final = "TWISTED_CHAT_"
+from twisted_chat.settings import BY_NAME, ENVIRONMENT_PREFIX, SETTINGS, Setting, did_you_mean
 
 
 class ConfigError(Exception):
@@ -56,251 +49,10 @@ class Config:
         return HistoryLimits(self.history_count, self.history_age)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: how its text is read, and what is said about it."""
-
-    name: str
-    parse: Callable[[str], Any]
-    placeholder: str
-    """What stands for its value in help; empty for a switch."""
-    help: str
-    many: bool = False
-
-    @property
-    def attribute(self) -> str:
-        return self.name.replace("-", "_")
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return ENVIRONMENT_PREFIX + self.attribute.upper()
-
-    @property
-    def is_switch(self) -> bool:
-        return not self.placeholder
-
-
-# How text is read. Each raises ValueError saying what would be right.
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise ValueError("it may not be empty")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
-
-
-def _switch(text: str) -> bool:
-    values = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-    if text.lower() not in values:
-        raise ValueError("say yes or no")
-    return values[text.lower()]
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
-
-
-def _whole(least: int, most: int = 1 << 53) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (_is_count(text) and least <= int(text) <= most):
-            upper = f" to {most}" if most < 1 << 53 else " up"
-            raise ValueError(f"give a whole number from {least}{upper}")
-        return int(text)
-
-    return parse
-
-
-def _processes(text: str) -> int:
-    if text != "auto":
-        try:
-            return _whole(1, 256)(text)
-        except ValueError as error:
-            raise ValueError(f"{error}, or auto") from None
-    # As many as we may use, where the system tells.
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(len(cores), 256)
-
-
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_SIZES: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def _seconds(least: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
-        try:
-            value = float(number) * unit
-        except ValueError:
-            value = float("nan")
-        if not least <= value < float("inf"):
-            raise ValueError(f"give seconds from {least:g} up, or for example 90s, 15m, 12h, 7d")
-        return value
-
-    return parse
-
-
-def _bytes(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number, unit = (text[:-1], _SIZES[text[-1].lower()]) if text[-1:].lower() in _SIZES else (text, 1)
-        if not (_is_count(number) and int(number) * unit >= least):
-            raise ValueError(f"give bytes from {least} up, or for example 64k, 16m, 2g")
-        return int(number) * unit
-
-    return parse
-
-
-def _rate(text: str) -> Rate:
-    per_second, colon, burst = text.partition(":")
-    try:
-        rate = float(per_second)
-        at_once = _whole(1, 10**9)(burst) if colon else max(1, round(2 * rate))
-        return Rate(rate, at_once)
-    except (ValueError, OverflowError):  # what is too large to be rounded
-        raise ValueError("give messages per second, and after a colon how many at once, for example 10:30") from None
-
-
-def _one_of(*values: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in values:
-            raise ValueError(f"choose from {', '.join(values)}")
-        return text
-
-    return parse
-
-
-SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting(
-        "port",
-        _text,
-        "ENDPOINT",
-        "Where to listen: a strports description such as tcp:8080, tls:443, unix:/run/chat.sock, "
-        "systemd:domain=INET6:name=https, haproxy:tcp:8080. Repeatable.",
-        many=True,
-    ),
-    Setting(
-        "certificates",
-        _path,
-        "DIRECTORY",
-        "Certificates and keys (PEM) for tls: endpoints, flat or as certbot keeps them. Default: "
-        "$CREDENTIALS_DIRECTORY, else ./certificates, else /etc/letsencrypt/live, the first that exists.",
-    ),
-    Setting(
-        "self-signed",
-        _switch,
-        "",
-        "Make a certificate for localhost and this machine's name, for development.",
-    ),
-    Setting(
-        "compression",
-        _switch,
-        "",
-        "Compress messages for WebSocket clients that offer it: fewer bytes for more processor time.",
-    ),
-    Setting(
-        "relay",
-        _text,
-        "URL",
-        "Where publications are kept: sqlite:PATH (a bare sqlite: is chat.db in $STATE_DIRECTORY or the working "
-        "directory), memory:, or redis://HOST:PORT for many nodes (also rediss:, redis+unix:, redis+sentinel:). "
-        "Repeatable for Redis: rooms are spread over them. $REDIS_URL is used where nothing else is said.",
-        many=True,
-    ),
-    Setting("history-count", _whole(0, 1_000_000), "N", "Messages kept per room."),
-    Setting("history-age", _seconds(0), "SECONDS", "How long a message is kept; 0: as long as the count lets it."),
-    Setting("database-bytes", _bytes(1 << 20), "BYTES", "How large the SQLite file may grow."),
-    Setting(
-        "token-key-file",
-        _path,
-        "FILE",
-        "Close the rooms to all but bearers of a JWT that this key verifies: a secret (HS256), a public key in PEM "
-        "(RS256, ES256, EdDSA) or a JWKS. Default: $CREDENTIALS_DIRECTORY/token-key if it exists.",
-    ),
-    Setting("token-audience", _text, "NAME", "Take only tokens whose aud is this; without it, only those without aud."),
-    Setting(
-        "api-key-file",
-        _path,
-        "FILE",
-        "Let bearers of these keys, one per line, act for the server. Default: $CREDENTIALS_DIRECTORY/api-keys if it "
-        "exists.",
-    ),
-    Setting(
-        "allow-origin",
-        _text,
-        "ORIGIN",
-        "Let pages of this site connect, such as https://example.com or https://*.example.com, besides pages of the "
-        "same host. Repeatable.",
-        many=True,
-    ),
-    Setting(
-        "trusted-proxies",
-        _whole(0, 16),
-        "N",
-        "How many proxies stand in front and append to X-Forwarded-For; without it that header is not believed.",
-    ),
-    Setting(
-        "routing",
-        _text,
-        "MODULE:NAME",
-        "Let Python decide what WebSockets do: the routing of its consumers, such as myapp.routing:channel_routing.",
-    ),
-    Setting(
-        "consumers",
-        _one_of("local", "remote"),
-        "WHERE",
-        "Who runs them: this server (local), or workers that take their events from Redis (remote), which are started "
-        "with twistd chat-worker.",
-    ),
-    Setting("threads", _whole(1, 1_000), "N", "How many consumers may run at a time; coroutines need no thread."),
-    Setting("admin-port", _text, "ENDPOINT", "Serve /metrics, /healthz and /readyz here; nowhere by default."),
-    Setting(
-        "processes",
-        _processes,
-        "N",
-        "Serve by so many processes, which need a relay of Redis; auto: one for each processor core.",
-    ),
-    Setting("drain", _seconds(0), "SECONDS", "How long clients may take to leave when the server stops."),
-    Setting("log-format", _one_of("text", "json"), "FORMAT", "text, or json: one object per line."),
-    Setting(
-        "log-level",
-        _one_of("debug", "info", "warn", "error"),
-        "LEVEL",
-        "The least level that is logged: debug, info, warn or error.",
-    ),
-    # Limits.
-    Setting("limit-connections", _whole(1), "N", "WebSockets and event streams in all."),
-    Setting("limit-connections-per-address", _whole(1), "N", "The same from one address (an IPv6 /64)."),
-    Setting("limit-handshake-timeout", _seconds(0.1), "SECONDS", "For TLS and the head of a request to arrive."),
-    Setting("limit-idle-timeout", _seconds(1), "SECONDS", "For a connection on which nothing is asked."),
-    Setting("limit-header-bytes", _bytes(1024), "BYTES", "Header fields of one request together."),
-    Setting("limit-body-bytes", _bytes(1024), "BYTES", "The body of one request."),
-    Setting("limit-message-characters", _whole(1, 1_000_000), "N", "Characters of one message."),
-    Setting("limit-handle-characters", _whole(1, 1_000), "N", "Characters of a handle."),
-    Setting("limit-key-characters", _whole(1, 1_000), "N", "Characters of an idempotency key."),
-    Setting("limit-messages-per-connection", _rate, "RATE[:BURST]", "Messages a second of one connection."),
-    Setting("limit-messages-per-address", _rate, "RATE[:BURST]", "Messages a second of one address."),
-    Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
-    Setting("limit-streams-per-connection", _whole(1, 10_000), "N", "Streams of one HTTP/2 connection."),
-    Setting("limit-ping-interval", _seconds(1), "SECONDS", "How often a silent connection is asked if it lives."),
-    Setting("limit-ping-timeout", _seconds(1), "SECONDS", "How long it may take to answer."),
-    Setting("limit-history-page", _whole(1, 1_000), "N", "Messages in one answer of the history."),
-)
-
-BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
-_LIMIT: Final = "limit_"
-
-
 def default(setting: Setting) -> str:
     """A setting's default as text, for help and documents; empty where there is none."""
-    attribute = setting.attribute
     config = Config()
-    value = getattr(config.limits, attribute.removeprefix(_LIMIT)) if attribute.startswith(_LIMIT) else None
-    if value is None:
-        value = getattr(config, attribute)
+    value = getattr(config, setting.attribute) if setting.limit is None else getattr(config.limits, setting.limit)
     match value:
         case Rate(per_second, burst):
             return f"{per_second:g}:{burst}"
@@ -339,10 +91,10 @@ def load(given: Mapping[str, Sequence[str]], environ: Mapping[str, str], config_
         else:
             continue
         value = _parse(setting, source, texts)
-        if setting.attribute.startswith(_LIMIT):
-            limits[setting.attribute.removeprefix(_LIMIT)] = value
-        else:
+        if setting.limit is None:
             values[setting.attribute] = value
+        else:
+            limits[setting.limit] = value
     return replace(Config(**values), limits=Limits(**limits))
 
 
@@ -404,18 +156,3 @@ def _from_credentials(environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     found = {"token_key_file": Path(directory, "token-key"), "api_key_file": Path(directory, "api-keys")}
     return {name: path for name, path in found.items() if path.exists()}
-
-
-def did_you_mean(name: str) -> str:
-    """The setting that was probably meant, as the end of a sentence."""
-    close = difflib.get_close_matches(name, BY_NAME, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-# Every limit can be set, and every setting is a field: seen when the module loads, not when a user tries.
-assert {s.attribute for s in SETTINGS if not s.name.startswith("limit-")} == {
-    f.name for f in fields(Config) if f.name != "limits"
-}
-assert {s.attribute.removeprefix(_LIMIT) for s in SETTINGS if s.name.startswith("limit-")} == {
-    f.name for f in fields(Limits)
-}

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Final, NoReturn
 from twisted.python import usage
 
 from twisted_chat import __version__
-from twisted_chat.config import BY_NAME, SETTINGS, Config, ConfigError, Setting, default, did_you_mean, load
+from twisted_chat.config import Config, ConfigError, default, load
+from twisted_chat.settings import BY_NAME, SETTINGS, Setting, did_you_mean
 
 
 class _Options(usage.Options):

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from twisted.application.reactors import getReactorTypes
 
-from twisted_chat.config import BY_NAME
 from twisted_chat.processes.process import VARIABLE, Process
+from twisted_chat.settings import BY_NAME
 
 _NOT_PASSED_ON: Final = frozenset({"processes", "admin-port", "port", "relay"})
 """For the supervisor alone, or in `Process`: a relay may have a password, and everybody sees arguments."""
