@@ -100,8 +100,9 @@ _LOAD: Final = (
 def _check(options: list[str]) -> int:
     from twisted.internet import reactor
 
+    from twisted_chat.chat import build
     from twisted_chat.options import Options
-    from twisted_chat.service import MISTAKES, build
+    from twisted_chat.service import MISTAKES
 
     parsed = Options()
     parsed.parseOptions(options)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
@@ -26,16 +24,13 @@ from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.node import ConsumerNode
 from twisted_chat.control import Control
-from twisted_chat.garbage import Garbage
+from twisted_chat.core.limits import Limits
 from twisted_chat.hub import Hub
-from twisted_chat.listening import Listening, StartError
+from twisted_chat.listening import Listening
 from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
-from twisted_chat.options import Options
-from twisted_chat.processes.command import Command, reactor_name
 from twisted_chat.processes.process import Link, Process
-from twisted_chat.processes.supervisor import Supervisor
 from twisted_chat.relay.interface import Relay, RelayError
 from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server import static_files
@@ -52,63 +47,11 @@ from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
 from twisted_chat.server.tls.certificates import CertificateError
 from twisted_chat.server.websocket import RoomSocketFactory
-from twisted_chat.signals import end_failed, on_hangup, one_line, second_signal
+from twisted_chat.signals import end_failed, on_hangup, second_signal
 from twisted_chat.systemd import Notifier, Watchdog
-
-__all__ = ["ChatService", "Options", "StartError", "makeService"]
 
 MISTAKES: Final = (ConfigError, EndpointError, CertificateError, KeyFileError, OriginError, RelayError, RoutingError)
 """What a wrong configuration raises, each with one readable line."""
-
-
-def makeService(options: Options) -> ChatService | Supervisor:
-    """What `twistd chat` runs. Exits with one line if something is wrong with the configuration."""
-    from twisted.internet import reactor
-
-    # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
-    sys.excepthook = one_line(options.program)
-    try:
-        service = build(options, reactor, os.environ)
-    except MISTAKES as error:
-        raise SystemExit(f"{options.program}: {error}") from None
-    if isinstance(service, ChatService):
-        # Python's collector is the whole process's, which is the service's only here.
-        service.services.append(Garbage(reactor, service.connections.count, service.metrics.paused))
-    return service
-
-
-def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> ChatService | Supervisor:
-    """The server, in one process or in several. Raises one of `MISTAKES`."""
-    config: Config = options.config
-    twistd: Mapping[str, Any] = options.parent or {}
-    process = Process.from_environ(environ)
-    if process is not None:
-        config = process.configured(config)
-    if process is not None or config.processes == 1:
-        return ChatService(config, reactor, environ, reload=options.reload, twistd=twistd, process=process)
-    _check_processes(config, twistd)
-    # What is wrong is found once and before anything starts, as in one process.
-    ChatService(config, reactor, dict(environ), twistd=twistd)
-    command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
-    return Supervisor(config, reactor, environ, command, reload=options.reload, twistd=twistd)
-
-
-def _check_processes(config: Config, twistd: Mapping[str, Any]) -> None:
-    if os.name != "posix":
-        raise ConfigError(
-            "--processes: this system cannot pass sockets on to processes; right would be one server for each core, "
-            "each with a port of its own, and a proxy in front"
-        )
-    if not are_shared(config.relay):
-        raise ConfigError(
-            f"--processes {config.processes}: several processes need a relay that they share, and this one is for one "
-            "process; right would be --relay redis://127.0.0.1, or --processes 1"
-        )
-    if twistd.get("chroot"):
-        raise ConfigError(
-            "--processes: with twistd --chroot no process can be started; right would be RootDirectory= of systemd, or "
-            "--processes 1"
-        )
 
 
 PATIENCE: Final = 15.0
@@ -170,22 +113,11 @@ class ChatService(Service):
             wall_clock=time.time,
             check_room=self.control.check,
         )
-        static = static_files.load()
-        rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
         self.consumers: Final = self._consumers()
-        groups = None if self.consumers is None else self.consumers.groups
-        api = Api(self.admission, self.control, self.nodes, self.metrics, groups)
         self.site: Final = ChatSite(
-            self._with_consumers(site_resource(rooms, static, api)),
+            self._resources(),
             reactor=reactor,
-            limits=HttpLimits(
-                handshake_timeout=limits.handshake_timeout,
-                idle_timeout=limits.idle_timeout,
-                header_bytes=limits.header_bytes,
-                body_bytes=limits.body_bytes,
-                streams=limits.streams_per_connection,
-                ping_interval=limits.ping_interval,
-            ),
+            limits=_http_limits(limits),
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
@@ -239,7 +171,12 @@ class ChatService(Service):
             await self.consumers.look()
         await self.relay.ready()
 
-    def _with_consumers(self, site: Resource) -> Resource:
+    def _resources(self) -> Resource:
+        """All that the public ports serve."""
+        static = static_files.load()
+        rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
+        groups = None if self.consumers is None else self.consumers.groups
+        site = site_resource(rooms, static, Api(self.admission, self.control, self.nodes, self.metrics, groups))
         if self.consumers is None:
             return site
         return ConsumerSite(
@@ -418,3 +355,14 @@ def _identity(config: Config) -> dict[str, Any]:
         "tokens": TokenKeys.from_file(config.token_key_file, config.token_audience) if config.token_key_file else None,
         "api_keys": ApiKeys.from_file(config.api_key_file) if config.api_key_file else None,
     }
+
+
+def _http_limits(limits: Limits) -> HttpLimits:
+    return HttpLimits(
+        handshake_timeout=limits.handshake_timeout,
+        idle_timeout=limits.idle_timeout,
+        header_bytes=limits.header_bytes,
+        body_bytes=limits.body_bytes,
+        streams=limits.streams_per_connection,
+        ping_interval=limits.ping_interval,
+    )

@@ -19,9 +19,11 @@ from twisted.logger import LogLevel
 from tests.application import Application
 from tests.service.conftest import Reactor
 from twisted_chat import listening as listening_module
+from twisted_chat.chat import makeService
 from twisted_chat.config import Config
+from twisted_chat.listening import StartError
 from twisted_chat.options import Options
-from twisted_chat.service import MISTAKES, ChatService, StartError, makeService
+from twisted_chat.service import MISTAKES, ChatService
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

@@ -16,15 +16,15 @@ from twisted.internet import stdio
 from twisted.internet.testing import StringTransport
 
 from tests.service.conftest import Built, Reactor
-from twisted_chat import service as service_module
+from twisted_chat import chat
 from twisted_chat.__main__ import main
+from twisted_chat.chat import build as build_service
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.options import Options
 from twisted_chat.processes.process import VARIABLE, Process
 from twisted_chat.processes.supervisor import Supervisor
 from twisted_chat.relay.interface import RelayError
-from twisted_chat.service import ChatService
-from twisted_chat.service import build as build_service
+from twisted_chat.service import MISTAKES, ChatService
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be passed on to processes here")
 
@@ -76,7 +76,7 @@ def test_they_need_a_relay_between_them(reactor: Reactor, relays: list[str]) -> 
     ],
 )
 def test_a_mistake_is_found_before_any_process_is_started(reactor: Reactor, arguments: list[str], said: str) -> None:
-    with pytest.raises(service_module.MISTAKES) as error:
+    with pytest.raises(MISTAKES) as error:
         build_service(options("--processes", "2", "--relay", "redis://127.0.0.1", *arguments), reactor, {})
     assert str(error.value).startswith(said)
 
@@ -86,7 +86,7 @@ def test_where_no_process_can_be_started(reactor: Reactor, monkeypatch: pytest.M
     given = ("--processes", "2", "--relay", "redis://127.0.0.1")
     with pytest.raises(ConfigError, match="with twistd --chroot no process can be started"):
         build_service(options(*given, chroot="/srv"), reactor, {})
-    monkeypatch.setattr(service_module.os, "name", "nt")  # type: ignore[attr-defined]  # it is imported there
+    monkeypatch.setattr(chat.os, "name", "nt")  # type: ignore[attr-defined]  # it is imported there
     with pytest.raises(ConfigError, match=r"^--processes: this system cannot pass sockets on"):
         build_service(options(*given), reactor, {})
 

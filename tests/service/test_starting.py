@@ -13,9 +13,10 @@ import pytest
 
 from tests.service.conftest import Built
 from twisted_chat.config import Config
+from twisted_chat.listening import StartError
 from twisted_chat.relay.interface import RelayError
 from twisted_chat.server.heartbeat import PARTS
-from twisted_chat.service import PATIENCE, StartError
+from twisted_chat.service import PATIENCE
 
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 

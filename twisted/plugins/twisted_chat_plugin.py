@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 chat = ServiceMaker(
     "twisted_chat",
-    "twisted_chat.service",
+    "twisted_chat.chat",
     "Realtime rooms: WebSocket, event streams, history and a chat page.",
     "chat",
 )
