@@ -147,7 +147,7 @@ def to_path(path: str) -> Callable[[], socket.socket]:
 
 
 @pytest.mark.skipif(not SPREADS, reason="only some systems spread connections")
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it ships no types
+@pytest_twisted.ensureDeferred
 async def test_the_system_spreads_connections(machine: Machine) -> None:
     port = await machine.bind(LOCAL)
     assert len(set(descriptors([port], 1) + descriptors([port], 2))) == 2
@@ -158,7 +158,7 @@ async def test_the_system_spreads_connections(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("spread", {SPREADS, False})
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_who_connects_while_nobody_is_there_waits(machine: Machine, spread: bool) -> None:
     port = await machine.bind(LOCAL, spread=spread)
     waiting = [machine.ask(to(port)) for _ in range(5)]
@@ -169,7 +169,7 @@ async def test_who_connects_while_nobody_is_there_waits(machine: Machine, spread
     assert {await each for each in waiting} <= {b"1", b"2"}
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_elsewhere_there_is_one_queue(machine: Machine) -> None:
     port = await machine.bind(LOCAL, spread=False)
     assert descriptors([port], 1) == descriptors([port], 2)
@@ -181,7 +181,7 @@ async def test_elsewhere_there_is_one_queue(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "description", [LOCAL, r"tcp6:0:interface=\:\:1", "tls:0:interface=127.0.0.1", "tls:tcp:0:interface=127.0.0.1"]
 )
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_endpoints_of_tcp(machine: Machine, certificates: Path, description: str) -> None:
     try:
         port = await machine.bind(description)
@@ -195,7 +195,7 @@ async def test_endpoints_of_tcp(machine: Machine, certificates: Path, descriptio
     assert await machine.ask(connect) in {b"1", b"2"}
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_ssl(machine: Machine, certificates: Path) -> None:
     description = f"ssl:0:interface=127.0.0.1:privateKey={certificates / FILE_NAME}"
     port = await machine.bind(description)
@@ -204,7 +204,7 @@ async def test_ssl(machine: Machine, certificates: Path) -> None:
     assert await machine.ask(through_tls(to(port), certificates)) in {b"1", b"2"}
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_behind_a_proxy(machine: Machine) -> None:
     description = f"haproxy:{LOCAL}"
     port = await machine.bind(description)
@@ -219,7 +219,7 @@ async def test_behind_a_proxy(machine: Machine) -> None:
     assert await machine.ask(connect) in {b"1", b"2"}
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_a_unix_socket_outlives_processes(machine: Machine, socket_path: str) -> None:
     description = f"unix:{socket_path}:mode=640"
     port = await machine.bind(description)
@@ -235,7 +235,7 @@ async def test_a_unix_socket_outlives_processes(machine: Machine, socket_path: s
 
 
 @pytest.mark.parametrize("domain", ["INET", "UNIX"])
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_a_socket_of_systemd_stays_its_own(machine: Machine, socket_path: str, domain: str) -> None:
     with socket.socket(getattr(socket, f"AF_{domain}")) as listening:
         listening.bind(("127.0.0.1", 0) if domain == "INET" else socket_path)
@@ -259,7 +259,7 @@ async def test_a_socket_of_systemd_stays_its_own(machine: Machine, socket_path: 
             assert mode(socket_path) == 0o600
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_a_port_that_others_would_share_is_taken(machine: Machine) -> None:
     with socket.socket() as taken:
         if hasattr(socket, "SO_REUSEPORT"):
@@ -271,7 +271,7 @@ async def test_a_port_that_others_would_share_is_taken(machine: Machine) -> None
             await machine.bind(f"tcp:{number}:interface=127.0.0.1")
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_when_all_is_closed_connections_are_refused(machine: Machine) -> None:
     port = await machine.bind(LOCAL)
     assert isinstance(port, SharedPort)

@@ -3,9 +3,6 @@
 To hold another relay to the contract (``test_contract*.py``), add it to `BACKENDS`.
 """
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import sys

@@ -3,9 +3,6 @@
 Nothing here looks into a relay, supposes that it answers within the call, or that its storage is empty.
 """
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import pytest_twisted

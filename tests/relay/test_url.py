@@ -1,8 +1,5 @@
 """Which relay a URL names, and what is said about one that names none."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import os

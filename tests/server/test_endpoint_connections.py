@@ -126,7 +126,7 @@ def to(port: int, host: str = "127.0.0.1") -> Callable[[], socket.socket]:
     return lambda: socket.create_connection((host, port), timeout=30)
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it ships no types
+@pytest_twisted.ensureDeferred
 async def test_a_client_comes_through_tls(listen: Listen, ask: Ask) -> None:
     parsed, port = await listen("tls:0:interface=127.0.0.1", PeerFactory())
     number = port.getHost().port
@@ -137,7 +137,7 @@ async def test_a_client_comes_through_tls(listen: Listen, ask: Ask) -> None:
     assert (await ask(to(number))).protocol is None
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_tls_on_every_address_takes_ipv4_and_what_else_there_is(listen: Listen, ask: Ask) -> None:
     parsed, port = await listen("tls:0", PeerFactory())
     number = port.getHost().port
@@ -150,7 +150,7 @@ async def test_tls_on_every_address_takes_ipv4_and_what_else_there_is(listen: Li
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_sites_of_twisted_over_tls(listen: Listen, ask: Ask, reactor: Any) -> None:
     _, port = await listen("tls:0:interface=127.0.0.1", Site(Static(), reactor=reactor))
     answer = await ask(to(port.getHost().port), alpn=["http/1.1"], sent=REQUEST)
@@ -158,7 +158,7 @@ async def test_sites_of_twisted_over_tls(listen: Listen, ask: Ask, reactor: Any)
     assert answer.data.startswith(b"HTTP/1.1 200")
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_ssl_offers_what_the_factory_speaks(listen: Listen, ask: Ask, reactor: Any, development: Path) -> None:
     key = str(development / FILE_NAME).replace("\\", r"\\").replace(":", r"\:")
     description = f"ssl:0:privateKey={key}:interface=127.0.0.1"
@@ -173,7 +173,7 @@ async def test_ssl_offers_what_the_factory_speaks(listen: Listen, ask: Ask, reac
     assert answer.data.startswith(b"HTTP/1.1 200")
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_the_proxy_header_comes_before_tls(listen: Listen, ask: Ask) -> None:
     parsed, port = await listen("tls:haproxy:tcp:0:interface=127.0.0.1", PeerFactory())
     assert parsed.url(port) is None
@@ -190,7 +190,7 @@ def socket_path() -> Iterator[str]:
 
 
 @needs_unix_sockets
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_tls_over_a_unix_socket(socket_path: str, listen: Listen, ask: Ask) -> None:
     parsed, port = await listen(f"tls:unix:{socket_path}", PeerFactory())
     assert parsed.url(port) is None

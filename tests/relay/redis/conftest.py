@@ -1,8 +1,5 @@
 """What tests of the Redis relay share: a peer in memory, and relays on servers of their own."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import ipaddress

@@ -1,8 +1,5 @@
 """Ways to a server: passwords, users, databases, sockets, TLS."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,8 +1,5 @@
 """What the relay does when Redis is away, stuck, full, demoted or emptied: each on a real server."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import signal

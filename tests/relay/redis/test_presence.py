@@ -1,8 +1,5 @@
 """Presence over several nodes, some of which die."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 from typing import Any

@@ -4,9 +4,6 @@ Every member that stays, or comes back with its position, receives each acknowle
 one order, or is told ``reset``. With an AOF that is written always, nothing acknowledged is lost.
 """
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import random

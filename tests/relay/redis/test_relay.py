@@ -1,8 +1,5 @@
 """What is particular to the relay through Redis when all is well; the rest is in ``test_contract.py``."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import subprocess

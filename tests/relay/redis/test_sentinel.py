@@ -1,8 +1,5 @@
 """The master of a service, as Sentinels know it."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import signal

@@ -1,8 +1,5 @@
 """The SQLite relay: its thread, its queue, its times and its end; the rest is in ``test_contract.py``."""
 
-# pytest_twisted ships no types.
-# mypy: disable-error-code="untyped-decorator"
-
 from __future__ import annotations
 
 import sqlite3

@@ -114,7 +114,7 @@ async def curl(*arguments: str) -> bytes:
 @pytest.mark.skipif(not CURL_HAS_HTTP2, reason="curl without HTTP/2")
 @pytest.mark.parametrize("version", ["--http1.1", "--http2", "--http2-prior-knowledge"])
 @pytest.mark.parametrize("tls", [False, True])
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it ships no types
+@pytest_twisted.ensureDeferred
 async def test_curl(version: str, tls: bool, pem: Path, tmp_path: Path) -> None:
     # curl's --http2 without TLS asks for an upgrade from HTTP/1.1, which no server has to grant.
     expected = "HTTP/1.1" if version == "--http1.1" or (version == "--http2" and not tls) else "HTTP/2"
@@ -140,7 +140,7 @@ async def test_curl(version: str, tls: bool, pem: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("http2", [False, True])
 @pytest.mark.parametrize("tls", [False, True])
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_httpx(http2: bool, tls: bool, pem: Path) -> None:
     def talk(url: str) -> None:
         context = create_default_context(cafile=str(pem))
@@ -167,7 +167,7 @@ async def test_httpx(http2: bool, tls: bool, pem: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix sockets")
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_unix_socket(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
@@ -186,7 +186,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
     await serving(UNIXServerEndpoint(reactor, path), test)
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_tls_handshake_that_is_never_finished_is_cut_off(pem: Path) -> None:
     def talk(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=60) as client:

@@ -373,12 +373,12 @@ def proxied(address: Any) -> socket.socket:
     return connection
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it ships no types
+@pytest_twisted.ensureDeferred
 async def test_tcp() -> None:
     await echoing(tcp(), lambda address: connect(f"ws://127.0.0.1:{address.port}/", max_size=None))
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_tls(pem: Path) -> None:
     context = client_context(pem)
     await echoing(
@@ -386,14 +386,14 @@ async def test_tls(pem: Path) -> None:
     )
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_behind_a_proxy() -> None:
     await echoing(
         proxyEndpoint(tcp()), lambda address: connect("ws://127.0.0.1/", sock=proxied(address), max_size=None)
     )
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_tls_behind_a_proxy(pem: Path) -> None:
     context = client_context(pem)
     await echoing(
@@ -403,7 +403,7 @@ async def test_tls_behind_a_proxy(pem: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix sockets")
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # as above
+@pytest_twisted.ensureDeferred
 async def test_unix_socket(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
