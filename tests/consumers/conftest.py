@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,26 +131,26 @@ class ServerStage:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._open: list[ClientConnection] = []
+        self._open = ExitStack()
 
     def connect(self, path: str, **headers: str) -> SocketEnd:
         try:
-            socket = connect(
-                self.url + path,
-                additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
-                proxy=None,
-                open_timeout=PATIENCE,
-                close_timeout=PATIENCE,
-                compression=None,
+            socket = self._open.enter_context(
+                connect(
+                    self.url + path,
+                    additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
+                    proxy=None,
+                    open_timeout=PATIENCE,
+                    close_timeout=PATIENCE,
+                    compression=None,
+                )
             )
         except InvalidStatus as error:
             raise RefusedError(error.response.status_code) from None
-        self._open.append(socket)
         return SocketEnd(socket)
 
     def close(self) -> None:
-        for socket in self._open:
-            socket.close()
+        self._open.close()
 
 
 class DoubleEnd:
