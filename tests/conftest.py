@@ -6,8 +6,17 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
+
+# How long an example takes says something of the machine, and nothing of the code; and what is not found in one run
+# is not to be found in another, when somebody changed something else. To search for more:
+# pytest --hypothesis-profile=search
+ANYWHERE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", ANYWHERE, derandomize=True)
+settings.register_profile("search", ANYWHERE, max_examples=2_000)
+settings.load_profile("same")
 
 
 @implementer(ILogObserver)

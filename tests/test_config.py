@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_chat.config import Config, ConfigError, default, load
@@ -169,7 +169,6 @@ def test_an_empty_list() -> None:
 # All settings
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(SETTINGS), st.text())
 def test_any_text_is_a_value_or_a_readable_complaint(setting: Setting, text: str) -> None:
     try:

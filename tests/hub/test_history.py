@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hub.conftest import Member, Node
@@ -44,7 +44,6 @@ def test_what_is_said_before_the_answers_is_in_them_and_not_lost(node: Node, new
     ann.leave()
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["join", "join", "newest", "say", "read", "answer", "fail", "retry"]), max_size=25))
 def test_members_hear_all_that_is_said_after_they_joined(steps: list[str]) -> None:
     node = Node()

@@ -13,7 +13,7 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE, FrameMeter, Frames, FrameTooLarge, HeadTooLarge
@@ -25,7 +25,6 @@ def make_meter(longest_head: int = 65_536, ended: frozenset[int] = frozenset()) 
     return FrameMeter(longest_head, ended.__contains__)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sizes=st.lists(st.integers(0, 300), max_size=10), cut=st.integers(1, 50), extra=st.integers(1, 2**24 - 1))
 def test_a_large_frame_is_found_wherever_it_starts(sizes: list[int], cut: int, extra: int) -> None:
     good = PREFACE + b"".join(DataFrame(1, b"x" * size).serialize() for size in sizes)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_chat.server.http.http2.send_queue import Backlog, SendQueue
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pieces=st.lists(st.binary(max_size=50)), cuts=st.lists(st.integers(1, 60)))
 def test_what_is_pushed_is_taken_in_order_whatever_the_cuts(pieces: list[bytes], cuts: list[int]) -> None:
     backlog = Backlog()
