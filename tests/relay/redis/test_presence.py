@@ -11,14 +11,18 @@ from twisted.internet.interfaces import IReactorTime
 from tests.relay.conftest import Node
 from tests.relay.redis.conftest import StartAt
 from tests.relay.redis_server import Make, RedisServer
-from twisted_chat.relay.redis import presence
+from twisted_chat.relay.redis import presence, relay
 from twisted_chat.relay.redis.presence import AT_ONCE
+
+
+DEAD = 3.0
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes are dead after a second."""
-    monkeypatch.setattr(presence, "DEAD", 1.0)
+    """Nodes are dead after some seconds, and say that they live when the test wants it."""
+    monkeypatch.setattr(presence, "DEAD", DEAD)
+    monkeypatch.setattr(relay, "BEAT", 3_600.0)
 
 
 @pytest.fixture
@@ -30,9 +34,9 @@ def server(make_redis: Make) -> RedisServer:
 
 def cut(node: Node) -> None:
     """The node dies: it says nothing more, and its connections end."""
-    relay: Any = node.relay
-    relay._presence.beat = lambda: None
-    for link in (relay._commands, relay._messages):
+    dying: Any = node.relay
+    dying._presence.beat = lambda: None
+    for link in (dying._commands, dying._messages):
         link._endpoint = Nowhere()
         link.drop("its process was killed")
 
@@ -44,8 +48,8 @@ class Nowhere:
 
 def beat(*nodes: Node) -> None:
     for node in nodes:
-        relay: Any = node.relay
-        relay._presence.beat()
+        living: Any = node.relay
+        living._presence.beat()
 
 
 async def present(node: Node, room: str, *handles: str) -> None:
@@ -179,14 +183,14 @@ async def test_a_node_nobody_missed_is_not_seen_to_leave(
     await here.subscribe("r")
     there.relay.enter("r", "a", "ann")
     await present(here, "r", "ann")
-    await here.turn(1.1)
-    relay: Any = here.relay
-    relay._commands.drop("Redis was away")
-    await here.until(lambda: relay._commands.protocol is not None)
+    await here.turn(DEAD + 0.1)
+    first: Any = here.relay
+    first._commands.drop("Redis was away")
+    await here.until(lambda: first._commands.protocol is not None)
     beat(here)
     await here.turn(0.2)
     beat(there)
-    await here.turn(1.1)
+    await here.turn(DEAD + 0.1)
     beat(there)
     for _ in range(5):
         beat(here, there)
@@ -202,9 +206,9 @@ async def test_what_happened_while_there_was_no_link_is_told_afterwards(start_at
     there.relay.enter("r", "a", "ann")
     there.relay.enter("r", "b", "bob")
     await present(here, "r", "ann", "bob")
-    relay: Any = there.relay
-    relay._commands.drop("a cable")
-    assert relay._commands.protocol is None
+    alone: Any = there.relay
+    alone._commands.drop("a cable")
+    assert alone._commands.protocol is None
     there.relay.leave("r", "a")
     there.relay.enter("r", "c", "cid")
     there.relay.enter("s", "d", "dan")
@@ -238,7 +242,6 @@ async def test_what_redis_refuses_is_said_again(start_at: StartAt, server: Redis
     node = await start_at(server.url)
     server.command("CONFIG", "SET", "maxmemory", "1")
     node.relay.enter("r", "a", "ann")
-    await node.turn(0.1)
     assert await node.relay.present("r") == ()
     server.command("CONFIG", "SET", "maxmemory", "0")
     beat(node)
