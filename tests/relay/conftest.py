@@ -26,7 +26,8 @@ from twisted_chat.relay.sharded import ShardedRelay
 from twisted_chat.relay.sqlite import SqliteRelay
 from twisted_chat.relay.sqlite.thread import IRelayReactor
 
-DEADLINE = 20.0
+DEADLINE = 90.0
+"""Seconds; a Sentinel that was held up for two does nothing for thirty."""
 
 
 def real_reactor() -> IRelayReactor:
@@ -52,6 +53,12 @@ Backend = Callable[[Path, HistoryLimits], Relay]
 
 BACKENDS: list[Backend | str] = [memory, sqlite, sharded, "redis", "redis_6_2", "valkey"]
 """Those that are text need a server, and are made by the fixture of that name."""
+
+
+@pytest.fixture(autouse=True)
+def patient_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that is started has tried to connect, however long that takes."""
+    monkeypatch.setattr("twisted_chat.relay.redis.relay.START", DEADLINE)
 
 
 class Events:

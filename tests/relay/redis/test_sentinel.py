@@ -59,7 +59,7 @@ def promoted(server: RedisServer) -> bool:
 @pytest.mark.parametrize("fault", ["killed", "stopped"])
 @pytest_twisted.ensureDeferred
 async def test_a_fail_over_is_followed(start_at: StartAt, service: Service, room: str, fault: str) -> None:
-    node = await start_at(service.url, deadline=0.5)
+    node = await start_at(service.url, deadline=2.0)
     await node.subscribe(room)
     await node.until(service.is_guarded)
     [first] = await node.publish(room, b"1")
@@ -83,7 +83,7 @@ async def test_a_fail_over_is_followed_by_tls(
     start_at: StartAt, make_redis: Make, tls_options: list[str], authority: Authority, room: str
 ) -> None:
     service = Service(make_redis, *tls_options, tls=True)
-    node = await start_at(f"{service.url.replace('redis+', 'rediss+')}?ca={authority.path}", deadline=0.5)
+    node = await start_at(f"{service.url.replace('redis+', 'rediss+')}?ca={authority.path}", deadline=2.0)
     await node.works()
     [first] = await node.publish(room, b"1")
     await node.until(service.is_guarded)
