@@ -55,7 +55,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceManager
 
 
 def connected(url: str, path: str) -> ClientConnection:
-    return connect(url.replace("http", "ws", 1) + path, proxy=None, compression=None)
+    return connect(url.replace("http", "ws", 1) + path, proxy=None, compression=None, open_timeout=60)
 
 
 def test_a_server_that_runs_them_counts(start_server: Serve) -> None:
