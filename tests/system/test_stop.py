@@ -22,7 +22,7 @@ StartServer = Callable[..., Server]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems have no signal that stops a process in order")
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 UPGRADE = (
     b"GET /chat/lobby HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -118,6 +118,8 @@ def test_everyone_is_sent_away_in_order(
         told = stream.result(PATIENCE)
         assert any(re.fullmatch(r"retry: \d{3,4}", line) for line in told)
         assert '"code":"going_away"' in told[-2]
+        closing = deaf.recv(1000)
+        assert (closing[0], closing[2:4]) == (0x88, (1001).to_bytes(2, "big"))
 
         # What was under way is finished and kept: the database is open until then.
         answered = finish_post()
@@ -126,8 +128,6 @@ def test_everyone_is_sent_away_in_order(
         assert (tmp_path / "chat.db-wal").exists()
 
         # Who does not answer is cut off.
-        closing = deaf.recv(1000)
-        assert (closing[0], closing[2:4]) == (0x88, (1001).to_bytes(2, "big"))
         assert read_all(deaf) == b""
         assert server.wait() == -signal.SIGTERM, "twistd ends by the signal that it got, as Twisted has it"
     assert not (tmp_path / "chat.db-wal").exists(), "the database was closed in order"
@@ -154,7 +154,7 @@ def test_who_asks_twice_does_not_wait(twistd: StartServer, tmp_path: Path, hurry
 
 def test_nobody_there_is_nobody_to_wait_for(twistd: StartServer) -> None:
     server = twistd("--drain", "600")
-    with httpx.Client(trust_env=False) as idle:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as idle:
         assert idle.get(f"{server.url}/chat/").status_code == 200
         assert server.terminate() == -signal.SIGTERM
     assert "clients away" not in server.log
