@@ -28,7 +28,7 @@ PACE: Final = 0.1
 """Seconds from an acknowledgement to the next message."""
 ANSWER: Final = 3.0
 """Seconds until what became of a message counts as unknown; it is sent again elsewhere then."""
-DEADLINE: Final = 60.0
+DEADLINE: Final = 90.0
 AGAIN: Final = frozenset({429, 502, 503, 504, 507})
 Frame = dict[str, Any]
 
@@ -169,7 +169,7 @@ class Client:
             url = self._nodes[self.node % len(self._nodes)].replace("http", "ws", 1)
             query = f"?since={self.record.at}&handle={quote(self.handle)}"
             try:
-                async with connect(url + self._path + query, proxy=None, open_timeout=10, close_timeout=1) as socket:
+                async with connect(url + self._path + query, proxy=None, open_timeout=30, close_timeout=1) as socket:
                     self.came += 1
                     self._socket = socket
                     async for frame in socket:
@@ -206,7 +206,7 @@ class Client:
 
     async def speak(self) -> None:
         """Until it is to be quiet."""
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             for number in itertools.count(1):
                 if self.quiet:
                     return
@@ -257,7 +257,7 @@ class Crowd:
             f"{self.nodes[0]}/chat/{quote(room)}",
             json={"handle": "begin", "message": "begin"},
             trust_env=False,
-            timeout=20,
+            timeout=60,
         )
         begin.raise_for_status()
         start = begin.json()["id"]
@@ -339,7 +339,7 @@ async def _settled() -> None:
 
 def history(node: str, room: str) -> list[Frame]:
     """All that a node keeps of a room."""
-    with httpx.Client(base_url=node, trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=node, trust_env=False, timeout=60) as http:
         ask = {"limit": "200"}
         messages: list[Frame] = []
         while True:

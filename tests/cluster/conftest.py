@@ -43,15 +43,15 @@ class Node:
         return self.server.url
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=20).status_code == 200
+        return httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=60).status_code == 200
 
     def obstacles(self) -> str:
         """What is in the way."""
-        return httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=20).text
+        return httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=60).text
 
     def is_alive(self) -> bool:
         """The process of the beginning runs, and its event loop turns."""
-        answer = httpx.get(f"{self.admin}/healthz", trust_env=False, timeout=20)
+        answer = httpx.get(f"{self.admin}/healthz", trust_env=False, timeout=60)
         return self.server.process.poll() is None and answer.status_code == 200
 
 

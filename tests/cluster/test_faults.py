@@ -16,12 +16,13 @@ from tests.cluster.checker import Crowd
 from tests.cluster.conftest import Cluster
 from tests.cluster.tunnel import Tunnel
 from tests.relay.redis_server import Make, RedisServer
+from tests.twistd import until
 
 Gather = Callable[..., Crowd]
 StartNodes = Callable[..., Cluster]
 Dig = Callable[[int], "Tunnel"]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 AT_ONCE = 1.0
 """Seconds: less than anything that the relay waits for; the fastest of some counts, for the machine may be busy."""
 
@@ -43,7 +44,8 @@ def test_redis_is_killed_again_and_again(cluster: Cluster, redis: RedisServer, g
     crowd.talk(36)
     crowd.check()
     assert stayed(crowd)
-    assert all(node.is_alive() and node.is_ready() for node in cluster.nodes)
+    assert all(node.is_alive() for node in cluster.nodes)
+    cluster.ready()
 
 
 def test_redis_is_stuck(cluster: Cluster, redis: RedisServer, gather: Gather) -> None:
@@ -182,7 +184,7 @@ def test_a_node_loses_redis_without_word(start_nodes: StartNodes, redis: RedisSe
     cluster.servers[0].logged("no answer for 5 seconds")
     # The others go on, and those of this node post there.
     crowd.talk(36)
-    assert [node.is_ready() for node in cluster.nodes] == [False, True, True]
+    until(lambda: [node.is_ready() for node in cluster.nodes] == [False, True, True], "two that are ready")
     tunnel.open()
     cluster.ready()
     crowd.talk(36)

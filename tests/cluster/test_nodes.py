@@ -21,7 +21,7 @@ Gather = Callable[..., Crowd]
 StartNodes = Callable[..., Cluster]
 Frame = dict[str, Any]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def hear(socket: ClientConnection, wanted: Callable[[Frame], bool]) -> Frame:

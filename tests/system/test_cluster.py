@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.twistd import until
 from twisted_chat.auth import SigningKey, make_token
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds until a dead node has to be out of the table; it takes some 25."""
 
 KEY = "an-api-key-of-these-servers"

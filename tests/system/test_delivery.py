@@ -53,7 +53,7 @@ def test_a_client_that_stalls_and_comes_back_misses_nothing(
     secured: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"} if context else {}
 
     def waiting() -> float:
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60).text
         found = re.search(r"^twisted_chat_outbox_bytes (\S+)$", page, re.MULTILINE)
         assert found is not None
         return float(found[1])

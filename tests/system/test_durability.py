@@ -23,7 +23,7 @@ from tests.twistd import Server, until
 
 StartServer = Callable[..., Server]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 CRASHES = 3
 SENDERS = 8
 FAST = ("--limit-messages-per-address", "1000000", "--limit-messages-per-connection", "1000000")
@@ -207,7 +207,7 @@ def test_a_full_disk_refuses_until_there_is_space_again(twistd: StartServer, sma
     assert kept
 
     def obstacles() -> Any:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()["obstacles"]
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, timeout=PATIENCE).json()["obstacles"]
 
     # Its last answer is good for a second.
     assert [obstacle["code"] for obstacle in until(obstacles, "the server not to be ready")] == ["relay"]

@@ -16,7 +16,7 @@ from tests.twistd import Server
 
 StartServer = Callable[..., Server]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def local(socket_path: Path) -> Iterator[httpx.Client]:
     """A client of that socket."""
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://chat.example") as client:
+    transport = httpx.HTTPTransport(uds=str(socket_path))
+    with httpx.Client(transport=transport, base_url="http://chat.example", timeout=PATIENCE) as client:
         yield client
 
 
@@ -38,8 +39,9 @@ def test_a_unix_socket(twistd: StartServer, socket_path: Path, local: httpx.Clie
     server.logged(f"listening on unix:{socket_path}:mode=660")
     assert socket_path.stat().st_mode & 0o777 == 0o660
     with (
-        unix_connect(str(socket_path), "ws://chat.example/chat/lobby") as one,
-        unix_connect(str(socket_path), "ws://chat.example/chat/lobby") as other,  # which have no address to count by
+        unix_connect(str(socket_path), "ws://chat.example/chat/lobby", open_timeout=PATIENCE) as one,
+        # Which have no address to count by.
+        unix_connect(str(socket_path), "ws://chat.example/chat/lobby", open_timeout=PATIENCE) as other,
     ):
         assert local.post("/chat/lobby", json={"handle": "ann", "message": "hi"}).status_code == 201
         for client in (one, other):

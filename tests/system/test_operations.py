@@ -20,12 +20,15 @@ from twisted_chat.auth import SigningKey, make_token
 
 StartServer = Callable[..., Server]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def test_health_and_metrics_are_on_a_port_of_their_own(twistd: StartServer, port: int) -> None:
     server = twistd("--admin-port", f"tcp:{port}:interface=127.0.0.1")
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as admin, server.socket() as room:
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as admin,
+        server.socket() as room,
+    ):
         server.post("hi")
         room.recv(PATIENCE)
         assert admin.get("/healthz").text == "ok\n"

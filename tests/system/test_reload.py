@@ -18,7 +18,7 @@ StartServer = Callable[..., Server]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 SITE = {"origin": "https://site.example"}
 
 

@@ -62,7 +62,7 @@ def test_it_serves_without_a_word(tmp_path: Path) -> None:
     ):
         try:
             until(lambda: b"open http://127.0.0.1:8080/" in (tmp_path / "log").read_bytes())
-            page = httpx.get("http://127.0.0.1:8080/", trust_env=False)
+            page = httpx.get("http://127.0.0.1:8080/", trust_env=False, timeout=60)
             assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
             assert (tmp_path / "chat.db").exists()
         finally:
@@ -197,7 +197,7 @@ def test_it_goes_into_the_background(tmp_path: Path, run_twistd: Run, port: int)
     process = int((tmp_path / "chat.pid").read_text())
     try:
         until(lambda: f"open http://127.0.0.1:{port}/" in (tmp_path / "chat.log").read_text())
-        assert httpx.get(f"http://127.0.0.1:{port}/chat/", trust_env=False).json()["messages"] == []
+        assert httpx.get(f"http://127.0.0.1:{port}/chat/", trust_env=False, timeout=60).json()["messages"] == []
         assert (tmp_path / "chat.db").exists()
     finally:
         os.kill(process, signal.SIGTERM)

@@ -21,7 +21,7 @@ from tests.service_manager import ServiceManager
 from tests.system.conftest import Authority
 from tests.twistd import until
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=")
 
 
