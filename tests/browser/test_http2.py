@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 
 from tests.browser.conftest import LoggingBrowser, Server
 
 pytestmark = pytest.mark.browser
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 KEY = "0123456789abcdef0123456789abcdef"
 
 SOCKETS = """
@@ -73,13 +73,23 @@ def open_all_and_end_them(page: Page, server: Server, directory: Path) -> dict[s
     """A socket for each kind of orderly end, and how the page saw it."""
     page.add_init_script(SOCKETS)
     page.reload()
-    passes = {name: token(directory, name, 600) for name in ("ann", "bob", "carl", "dora", "emma")}
-    passes["fred"] = token(directory, "fred", 8)
-    for name, bearer in passes.items():
-        page.evaluate("([name, token]) => enter(name, `token=${token}`)", [name, bearer])
+
+    def enter(name: str, expires_in: int) -> None:
+        page.evaluate("([name, token]) => enter(name, `token=${token}`)", [name, token(directory, name, expires_in)])
+
+    for name in ("ann", "bob", "carl", "dora", "emma"):
+        enter(name, 600)
     # All of them are there, and hear each other.
     page.evaluate("() => sockets.ann.socket.send(JSON.stringify({message: 'hello'}))")
-    page.wait_for_function("() => Object.values(sockets).every((each) => each.messages.length === 1)")
+    page.wait_for_function(
+        "() => Object.values(sockets).every((each) => each.messages.length === 1)", timeout=DEADLINE * 1000
+    )
+    for seconds in (4, 16, 64):  # on a busy machine the shorter ones are over before the server sees them
+        try:
+            enter("fred", seconds)
+            break
+        except Error:
+            assert seconds < 64
     ends = {}
     page.evaluate("() => sockets.ann.socket.close(1000, 'bye')")
     page.evaluate("() => sockets.bob.socket.close()")
@@ -119,8 +129,8 @@ def test_every_orderly_end_is_clean_over_http2(
     assert version == "h2"
     assert open_all_and_end_them(page, closing_server, tmp_path) == ENDS
     page_sessions, socket_sessions = sessions(logging_browser.end())
-    # All six, on the connection that the page came on.
-    assert len(socket_sessions) == 6
+    # All six, on the connection that the page came on. One may have come more than once.
+    assert len(socket_sessions) >= 6
     assert set(socket_sessions) <= set(page_sessions)
     assert len(set(socket_sessions)) == 1
 
