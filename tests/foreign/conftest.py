@@ -20,6 +20,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.ports import free_port
+
 T = TypeVar("T")
 
 PATIENCE = 120.0
@@ -39,7 +41,7 @@ class Server:
         self._directory = directory
         self._log = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -50,7 +52,7 @@ class Server:
         return f"{self.url}/chat/{uuid4().hex}"
 
     def start(self) -> None:
-        """Start, on the same port as before if there was one, and wait until it listens."""
+        """Start, and wait until it listens."""
         twistd = shutil.which("twistd", path=str(Path(sys.executable).parent))
         assert twistd is not None
         endpoint = f"tcp:{self.port}:interface=127.0.0.1"
@@ -60,16 +62,13 @@ class Server:
             self._process = subprocess.Popen(
                 command, cwd=self._directory, env=_environment(), stdout=log, stderr=subprocess.STDOUT
             )
-        said: list[str] = []
 
         def listening() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, self.log()
-            said[:] = re.findall(r"open http://127\.0\.0\.1:(\d+)/", self.log()[begins:])
-            return bool(said)
+            return f"open {self.url}/" in self.log()[begins:]
 
         wait_until(listening)
-        self.port = int(said[0])
 
     def stop(self) -> None:
         """As systemd does it, and wait for the end."""
