@@ -38,7 +38,7 @@ IN_SPANISH = [(DOCS / path.name, path) for path in sorted((DOCS / "es").glob("*.
 """(English, Spanish) of each page that there is in both."""
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.rst"))
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds for a program to say what is expected of it; long, because the machine may be busy."""
 
 

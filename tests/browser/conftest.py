@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 
 from tests.ports import free_port
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 """Seconds until something that should happen counts as not happening. The machine may be busy."""
 
 ARGUMENTS = (

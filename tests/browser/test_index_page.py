@@ -88,7 +88,7 @@ def test_examples_can_be_copied(server: Any, people: Any) -> None:
 
 
 def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
 
 
 def _until(wanted: str, *command: str) -> str:
@@ -96,7 +96,7 @@ def _until(wanted: str, *command: str) -> str:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     printed = ""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     try:
         for line in process.stdout:
             printed += line

@@ -278,7 +278,7 @@ class Client:
     def __init__(self, site: Site, room: str, token: str, since: str = "") -> None:
         url = f"{site.sockets}/ws/{room}/?token={token}&since={since}"
         self._stack = ExitStack()
-        self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None))
+        self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None, open_timeout=60))
 
     def hears(self) -> Any:
         return json.loads(self._socket.recv(timeout=30))
@@ -381,14 +381,16 @@ def test_tokens_are_the_servers_own(site: Site, room: str) -> None:
     """The rooms of the server are closed to all others."""
     url = f"{site.sockets.replace('ws', 'http')}/chat/{room}"
     bearer = {"Authorization": f"Bearer {site.token(room)}"}
-    assert httpx.get(url, headers={"Accept": "application/json"}, trust_env=False).status_code == 401
-    assert httpx.get(url, headers=bearer | {"Accept": "application/json"}, trust_env=False).status_code == 200
-    assert httpx.get(f"{url}-other", headers=bearer, trust_env=False).status_code == 403
+    assert httpx.get(url, headers={"Accept": "application/json"}, trust_env=False, timeout=60).status_code == 401
+    assert (
+        httpx.get(url, headers=bearer | {"Accept": "application/json"}, trust_env=False, timeout=60).status_code == 200
+    )
+    assert httpx.get(f"{url}-other", headers=bearer, trust_env=False, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["", "{room}/messages/", "{room}/token/"])
 def test_who_is_not_logged_in_is_told_nothing(site: Site, room: str, path: str) -> None:
-    assert httpx.get(f"{site.url}/api/rooms/{path.format(room=room)}", trust_env=False).status_code == 403
+    assert httpx.get(f"{site.url}/api/rooms/{path.format(room=room)}", trust_env=False, timeout=60).status_code == 403
 
 
 def test_a_program_may_use_a_password(site: Site, room: str) -> None:

@@ -200,7 +200,9 @@ def client() -> Iterator[Callable[..., ClientConnection]]:
 
         def client(port: int, path: str, **headers: str) -> ClientConnection:
             url = f"ws://127.0.0.1:{port}{path}"
-            made: ClientConnection = stack.enter_context(connect(url, proxy=None, additional_headers=headers))
+            made: ClientConnection = stack.enter_context(
+                connect(url, proxy=None, additional_headers=headers, open_timeout=60)
+            )
             return made
 
         yield client

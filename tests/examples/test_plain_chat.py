@@ -96,7 +96,7 @@ class Client:
     def __init__(self, port: int, room: str, name: str) -> None:
         url = f"ws://127.0.0.1:{port}/ws/{room}/?name={name}"
         self._stack = ExitStack()
-        self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None))
+        self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None, open_timeout=60))
 
     def hears(self) -> Any:
         return json.loads(self._socket.recv(timeout=30))

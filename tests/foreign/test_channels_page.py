@@ -35,7 +35,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # To Chromium a page that the test gives it comes from nowhere, and one from nowhere may not connect to 127.0.0.1.
 ARGUMENTS = ["--disable-features=LocalNetworkAccessChecks"]
 
-PATIENCE = 30_000.0
+PATIENCE = 90_000.0
 """Milliseconds that something in the page may take."""
 
 COUNT_SOCKETS = """
@@ -152,7 +152,7 @@ def test_two_pages_talk(run: Run, browser: Browser, server: Server, pathname: st
     async def talk() -> None:
         ann, bob = [await Visitor.come(browser, server.url + pathname) for _ in range(2)]
         assert ann.sockets == bob.sockets == [room.replace("http", "ws")]
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE / 1000) as client:
             # Somebody is seen coming, by those that asked for it.
             async with client.stream("GET", f"{room}?handle=carl&events=presence", headers=listens) as stream:
                 assert [line async for line in _until(stream, "carl")]

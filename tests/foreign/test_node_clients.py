@@ -136,10 +136,10 @@ def test_talks_and_listens(connect: Connect, room: str) -> None:
     assert (heard[0]["handle"], heard[0]["message"], heard[0]["key"]) == ("ann", "hello", "k1")
     bob.send(handle="bob", message="hello yourself")
     heard += bob.hear(1)
-    heard += [httpx.post(room, json={"handle": "carl", "message": "and me"}).json()]
+    heard += [httpx.post(room, json={"handle": "carl", "message": "and me"}, timeout=PATIENCE).json()]
     assert ann.hear(2) == heard[1:]
     assert bob.hear(1) == heard[2:]
-    assert httpx.get(room).json()["messages"] == heard
+    assert httpx.get(room, timeout=PATIENCE).json()["messages"] == heard
 
 
 def test_text_arrives_as_it_was_sent(connect: Connect, room: str) -> None:
@@ -172,7 +172,8 @@ def test_comes_back_to_where_it_was(connect: Connect, room: str) -> None:
     last = ann.hear(1)[0]["id"]
     ann.leave()
     ann.closed()
-    missed = [httpx.post(room, json={"handle": "bob", "message": str(number)}).json() for number in range(10)]
+    with httpx.Client(timeout=PATIENCE) as client:
+        missed = [client.post(room, json={"handle": "bob", "message": str(number)}).json() for number in range(10)]
     ann = connect(f"{room}?since={last}")
     assert ann.hear(10) == missed
     ann.send(handle="ann", message="back")
@@ -182,7 +183,8 @@ def test_comes_back_to_where_it_was(connect: Connect, room: str) -> None:
 
 
 def test_leaves(connect: Connect, room: str) -> None:
-    with httpx.stream("GET", f"{room}?events=presence", headers={"Accept": "text/event-stream"}) as stream:
+    accept = {"Accept": "text/event-stream"}
+    with httpx.stream("GET", f"{room}?events=presence", headers=accept, timeout=PATIENCE) as stream:
         told = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line.startswith("data: "))
         assert next(told) == {"event": "presence", "members": []}
         ann = connect(f"{room}?handle=ann")

@@ -23,6 +23,7 @@ from websockets.sync.client import connect as connect_sync
 from tests.foreign.conftest import Run, Server
 
 README = Path(__file__).parents[2] / "README.rst"
+PATIENCE = 120.0
 
 
 def socket_url(room: str) -> str:
@@ -241,7 +242,7 @@ def test_aiohttp_websocket(run: Run, room: str) -> None:
     async def talk() -> None:
         async with (
             aiohttp.ClientSession() as session,
-            session.ws_connect(room, heartbeat=5.0, compress=15) as ann,
+            session.ws_connect(room, heartbeat=60.0, compress=15) as ann,
             session.ws_connect(room, autoping=True) as bob,
         ):
             assert not ann.compress
@@ -301,7 +302,7 @@ def test_aiohttp_event_stream(run: Run, room: str) -> None:
 
 
 def test_httpx_posts_and_reads(room: str) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE) as client:
         first = client.post(room, json={"handle": "ann", "message": "one", "key": "k1"})
         again = client.post(room, json={"handle": "ann", "message": "one", "key": "k1"})
         assert (first.status_code, again.status_code) == (201, 200)
@@ -319,14 +320,14 @@ def test_httpx_posts_and_reads(room: str) -> None:
 
 
 def test_httpx_form_is_refused(room: str) -> None:
-    answer = httpx.post(room, data={"handle": "ann", "message": "one"})
+    answer = httpx.post(room, data={"handle": "ann", "message": "one"}, timeout=PATIENCE)
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
-    assert httpx.get(room).json()["messages"] == []
+    assert httpx.get(room, timeout=PATIENCE).json()["messages"] == []
 
 
 def test_httpx_keeps_one_connection(server: Server, room: str) -> None:
     """Refusals by a resource do not cost the connection either."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE) as client:
         used = set()
         for method, path in (("GET", room), ("POST", room), ("GET", f"{server.url}/nothing"), ("DELETE", room)) * 3:
             answer = client.request(method, path)
@@ -338,7 +339,7 @@ def test_httpx_event_stream_over_http2(run: Run, room: str) -> None:
     """HTTP/2 in the clear, by prior knowledge, everything on one connection."""
 
     async def follow() -> None:
-        async with httpx.AsyncClient(http1=False, http2=True) as client:
+        async with httpx.AsyncClient(http1=False, http2=True, timeout=PATIENCE) as client:
             await client.post(room, json={"handle": "ann", "message": "one"})
             wanted = client.stream("GET", f"{room}?history=10", headers={"Accept": "text/event-stream"})
             async with wanted as response:
@@ -371,9 +372,9 @@ def test_everyone_hears_the_same_in_the_same_order(run: Run, room: str) -> None:
             aiohttp.ClientSession() as session,
             session.ws_connect(room) as by_aiohttp,
             session.get(room, headers=accept) as aiohttp_stream,
-            httpx.AsyncClient() as http1,
+            httpx.AsyncClient(timeout=PATIENCE) as http1,
             http1.stream("GET", room, headers=accept) as stream1,
-            httpx.AsyncClient(http1=False, http2=True) as http2,
+            httpx.AsyncClient(http1=False, http2=True, timeout=PATIENCE) as http2,
             http2.stream("GET", room, headers=accept) as stream2,
         ):
 
@@ -405,7 +406,7 @@ def test_everyone_hears_the_same_in_the_same_order(run: Run, room: str) -> None:
             return list(heard)
 
     heard = run(talk())
-    history = httpx.get(room, params={"limit": 200}).json()["messages"]
+    history = httpx.get(room, params={"limit": 200}, timeout=PATIENCE).json()["messages"]
     assert len(history) == count
     assert all(one == history for one in heard)
     for speaker in speakers:
