@@ -39,8 +39,10 @@ def talk(server: Any, room: str) -> str:
 
 
 # For every pair of text and what is behind it: the worst contrast (WCAG 2.2, 1.4.3) and where. Colours go through a
-# canvas, because the style sheets write them in OKLCH.
-CONTRAST = """() => {
+# canvas, because the style sheets write them in OKLCH. What is on its way from one to another is waited for.
+CONTRAST = """async () => {
+    const ending = document.getAnimations().filter((each) => Number.isFinite(each.effect.getComputedTiming().endTime));
+    await Promise.allSettled(ending.map((each) => each.finished));
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const layered = (colours) => {
         canvas.clearRect(0, 0, 1, 1);
