@@ -92,7 +92,10 @@ def ask(server: Running, path: str, count: int, options: tuple[str, ...]) -> Ans
 def _h2load(command: list[str], requests: int) -> float:
     """Requests a second."""
     command = [*command, "-n", str(requests)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+    except subprocess.TimeoutExpired:
+        raise BrokenError(f"not every request was answered after {PATIENCE:.0f} seconds") from None
     rate = re.search(r"([\d.]+) req/s", said)
     if rate is None or f" {requests} 2xx" not in said or "Application protocol: h2" not in said:
         raise BrokenError(f"not every request was answered over HTTP/2: {said[-500:]}")

@@ -40,4 +40,5 @@ def half_of(peer: Contender, bench: Bench) -> float:
     """Messages a second. Raises `MissingError`."""
     bench.progress.doing(f"latency: what {peer.name} can")
     with running(peer) as server:
-        return saturate(server, MEMBERS, JOINED, bench.seconds).deliveries / MEMBERS / 2
+        # On a machine that is busy with something else it may be none.
+        return max(1.0, saturate(server, MEMBERS, JOINED, bench.seconds).deliveries / MEMBERS / 2)

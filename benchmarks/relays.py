@@ -148,7 +148,10 @@ def _command(*parts: bytes) -> bytes:
 def in_a_process(kind: str, where: str, senders: int, seconds: float) -> float:
     """Messages a second that a relay acknowledges. Raises `BrokenError`."""
     command = [sys.executable, "-m", "benchmarks.relays", kind, where, str(senders), str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise BrokenError(f"the {kind} relay: not done {PATIENCE:.0f} seconds after its time") from None
     try:
         return float(done.stdout)
     except ValueError:
