@@ -58,7 +58,8 @@ class NodeQueue(Queue):
 
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
-        tried = self._link.start().addCallback(lambda _: self._life.start())
+        tried = self._link.start()
+        self._life.start()
         return tried.addTimeout(PATIENCE, self._reactor).addErrback(lambda _: None)
 
     async def stop(self, *, clean: bool) -> None:
