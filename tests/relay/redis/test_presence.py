@@ -162,7 +162,11 @@ async def test_a_node_that_was_taken_for_dead_enters_anew(
     await here.until(left)  # it has not said anything for a while
     there.relay.enter("r", "b", "bob")
     beat(there)
-    await present(here, "r", "bob", "ann")
+
+    async def both() -> bool:
+        return set(await here.relay.present("r")) == {"ann", "bob"}
+
+    await here.until(both)  # bob first, unless he was still taken away with the dead
 
     async def settled() -> bool:
         beat(here, there)
