@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
-# The system forgets what is locked here when the process ends, however that happens.
-_claims: Final = (Path(tempfile.gettempdir()) / f"twisted-chat-test-ports-{os.getuid()}").open("ab")
+if sys.platform != "win32":
+    import fcntl
+
+    # The system forgets what is locked here when the process ends, however that happens.
+    _claims: Final = (Path(tempfile.gettempdir()) / f"twisted-chat-test-ports-{os.getuid()}").open("ab")
+
 _ours: Final[set[int]] = set()
 
 
@@ -36,7 +40,8 @@ def _claim(port: int) -> bool:
     try:
         with socket.socket() as probe:
             probe.bind(("", port))
-        fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        if sys.platform != "win32":
+            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
         return False
     _ours.add(port)
