@@ -151,7 +151,7 @@ class Site:
         self._query("update chat_room set last_number = ? where id = ?", number, room_id)
 
     def _query(self, question: str, *arguments: object) -> list[Any]:
-        database = sqlite3.connect(self._database, timeout=30)
+        database = sqlite3.connect(self._database, timeout=60)
         try:
             with database:
                 return database.execute(question, arguments).fetchall()
@@ -281,7 +281,7 @@ class Client:
         self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None, open_timeout=60))
 
     def hears(self) -> Any:
-        return json.loads(self._socket.recv(timeout=30))
+        return json.loads(self._socket.recv(timeout=60))
 
     def says(self, *frames: object) -> None:
         for frame in frames:

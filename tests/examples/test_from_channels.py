@@ -37,7 +37,7 @@ window.WebSocket = class extends WebSocket {
 
 SETTINGS = """
 SECRET_KEY = "x" * 50
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "OPTIONS": {"timeout": 60}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 """
@@ -212,7 +212,7 @@ def test_the_consumers_store_and_tell(project: Project, client: Callable[..., Cl
     ann, bob = (client(project.filtered, "/chat/kitchen/") for _ in range(2))
     ann.send(json.dumps({"handle": "ann", "message": "¡hola!"}))
     for each in (ann, bob):
-        said = json.loads(each.recv(timeout=30))
+        said = json.loads(each.recv(timeout=60))
         assert (said["handle"], said["message"], set(said)) == ("ann", "¡hola!", {"handle", "message", "timestamp"})
     assert ["kitchen", "ann", "¡hola!"] in project.stored()
 
@@ -221,17 +221,17 @@ def test_a_view_sends(project: Project, client: Callable[..., ClientConnection])
     ann = client(project.filtered, "/chat/lobby/")
     settings = snippet("send_through(").replace("127.0.0.1:8080", f"127.0.0.1:{project.filtered}")
     project.run(f"{settings}\n{snippet('def announce')}\nannounce('lobby', '¡hola! from a view')")
-    assert ann.recv(timeout=30) == "¡hola! from a view"
+    assert ann.recv(timeout=60) == "¡hola! from a view"
 
 
 def test_users_are_those_of_django(project: Project, client: Callable[..., ClientConnection]) -> None:
     cookie = f"a=b; sessionid={project.session}"
     who = client(project.filtered, "/who/", Cookie=cookie)
     who.send("who am I?")
-    assert who.recv(timeout=30) == "ann"
+    assert who.recv(timeout=60) == "ann"
     who = client(project.filtered, "/class/", Cookie=cookie)
     who.send("and now?")
-    assert [who.recv(timeout=30) for _ in range(2)] == ["class ann", "still ann"]
+    assert [who.recv(timeout=60) for _ in range(2)] == ["class ann", "still ann"]
     for cookie in ("sessionid=nonsense", "a=b"):
         with pytest.raises(InvalidStatus) as refused:
             client(project.filtered, "/who/", Cookie=cookie)
@@ -242,7 +242,7 @@ def test_what_a_consumer_keeps_in_djangos_session_is_there(
     project: Project, client: Callable[..., ClientConnection]
 ) -> None:
     cookie = f"sessionid={project.session}"
-    assert client(project.filtered, "/visited/", Cookie=cookie).recv(timeout=30) == "ann"
+    assert client(project.filtered, "/visited/", Cookie=cookie).recv(timeout=60) == "ann"
     asked = "import django; django.setup(); from django.contrib.sessions.models import Session;"
     assert project.run(f"{asked} print(Session.objects.get().get_decoded()['visited'])") == "True"
 

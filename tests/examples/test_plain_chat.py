@@ -100,7 +100,7 @@ class Client:
         self._socket: ClientConnection = self._stack.enter_context(connect(url, proxy=None, open_timeout=60))
 
     def hears(self) -> Any:
-        return json.loads(self._socket.recv(timeout=30))
+        return json.loads(self._socket.recv(timeout=60))
 
     def says(self, frame: str | bytes) -> None:
         self._socket.send(frame)
