@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"core", "auth"},
     "bench": {"client"},
     "testing": {"core", "consumers"},
-    "listening": {"config", "server"},
+    "listening": {"config", "auth", "server"},
     "signals": {"listening"},
     "processes": {
         *("config", "settings", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"),

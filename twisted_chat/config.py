@@ -33,6 +33,7 @@ class Config:
     token_audience: str | None = None
     api_key_file: Path | None = None
     allow_origin: tuple[str, ...] = ()
+    allow_host: tuple[str, ...] = ()
     trusted_proxies: int = 0
     routing: str | None = None
     consumers: str = "local"

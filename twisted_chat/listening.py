@@ -6,15 +6,20 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from ipaddress import IPv6Address as IPv6
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IPushProducer
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.auth import Hosts
+from twisted_chat.auth.hosts import EVERY
 from twisted_chat.config import Config
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError, default_directory
@@ -134,11 +139,42 @@ class Listening:
                 self._log.info("listening on {description}", description=endpoint.description)
             else:
                 self._log.info("open {url} in a browser; a room is {url}chat/ROOM", url=url)
+        named = self._config.allow_host
+        if not named and self.is_local:
+            self._log.info("only localhost and addresses are answered to; --allow-host names other hosts")
         if self._config.token_key_file is None:
             self._log.warn(
                 "the rooms are open: whoever reaches the port reads and writes all of them, under any name; "
                 "--token-key-file closes them"
             )
+            if not named and not self.is_local and any(self._plain()):
+                self._log.warn(
+                    "any host is answered to, so pages of any site can make the browsers of those who reach the port "
+                    "use the rooms; --allow-host says which hosts are this server's"
+                )
+
+    # Hosts
+
+    @property
+    def is_local(self) -> bool:
+        """Whether clients come from this machine alone, without a proxy, and without TLS, which proves the name."""
+        plain = list(self._plain())
+        return len(plain) == len(self._ports) and all(_is_loopback(port.getHost()) for port in plain)
+
+    def _plain(self) -> Iterator[IListeningPort]:
+        """The ports that a browser reaches by itself without TLS, so whatever name it has for them."""
+        if not self._config.trusted_proxies:
+            for endpoint, port in zip(self._endpoints, self._ports, strict=False):
+                if endpoint.url(port) is not None and not endpoint.secure:
+                    yield port
+
+    def hosts(self, named: Sequence[str]) -> Hosts:
+        """Those that the server answers to, once the ports are bound. Raises `HostError`.
+
+        named
+            those of ``--allow-host``; without any they are what is safe and in nobody's way
+        """
+        return Hosts(named or (() if self.is_local else (EVERY,)))
 
     # Certificates
 
@@ -173,6 +209,14 @@ class AdminPort:
     def stop(self) -> Deferred[None]:
         """No more questions."""
         return stop_listening(self._ports)
+
+
+def _is_loopback(address: IAddress) -> bool:
+    """Whether only this machine gets there."""
+    assert isinstance(address, IPv4Address | IPv6Address)
+    host = ip_address(address.host)
+    mapped = host.ipv4_mapped if isinstance(host, IPv6) else None
+    return (mapped or host).is_loopback
 
 
 def _listen(option: str, endpoint: ChatEndpoint, site: IProtocolFactory) -> IListeningPort:

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
 from twisted_chat import __version__
-from twisted_chat.auth import ApiKeys, KeyFileError, OriginError, Origins, TokenKeys
+from twisted_chat.auth import ApiKeys, HostError, Hosts, KeyFileError, OriginError, Origins, TokenKeys
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.node import ConsumerNode
@@ -41,6 +41,7 @@ from twisted_chat.server.connection import NODE, Connections
 from twisted_chat.server.consumer_resource import ConsumerSite
 from twisted_chat.server.draining import GRACE, drain
 from twisted_chat.server.endpoints import EndpointError
+from twisted_chat.server.host_resource import HostSite
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
@@ -50,7 +51,16 @@ from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.signals import end_failed, on_hangup, second_signal
 from twisted_chat.systemd import Notifier, Watchdog
 
-MISTAKES: Final = (ConfigError, EndpointError, CertificateError, KeyFileError, OriginError, RelayError, RoutingError)
+MISTAKES: Final = (
+    ConfigError,
+    EndpointError,
+    CertificateError,
+    KeyFileError,
+    OriginError,
+    HostError,
+    RelayError,
+    RoutingError,
+)
 """What a wrong configuration raises, each with one readable line."""
 
 
@@ -114,8 +124,10 @@ class ChatService(Service):
             check_room=self.control.check,
         )
         self.consumers: Final = self._consumers()
+        # Which hosts there are by default is only known when the ports are bound.
+        self._hosts: Final = HostSite(self._resources(), Hosts(config.allow_host), self.metrics.refused)
         self.site: Final = ChatSite(
-            self._resources(),
+            self._hosts,
             reactor=reactor,
             limits=_http_limits(limits),
             on_refused=self.metrics.refused,
@@ -208,6 +220,7 @@ class ChatService(Service):
     def privilegedStartService(self) -> None:
         """Bind, while that is still allowed. Raises `StartError`."""
         self._listening.bind(self.site)
+        self._hosts.hosts = self._listening.hosts(self.config.allow_host)
         # A restart behind a socket of systemd's refuses nobody: who connects waits until the relay can answer.
         self._listening.pause()
         if self._admin is not None:
@@ -270,17 +283,21 @@ class ChatService(Service):
     # Reloading
 
     def reload(self) -> None:
-        """Read certificates, key files, origins and the log level again; what is wrong with them changes nothing."""
+        """Read certificates, key files, origins, hosts and the log level again; what is wrong changes nothing."""
         self._notifier.reloading()
         self._listening.reload()
         try:
             config = self._reload_config()
+            hosts = self._listening.hosts(config.allow_host)
             self.admission.replace(**_identity(config))
+            self._hosts.hosts = hosts
             self._events.set_level(config.log_level)
         except MISTAKES as error:
             self._log.error("not reloaded, what was in use stays: {error}", error=str(error))
         else:
-            self._log.info("certificates, keys, origins and log level reloaded; other settings change with a restart")
+            self._log.info(
+                "certificates, keys, origins, hosts and log level reloaded; other settings change with a restart"
+            )
         self._notifier.ready("serving " + ", ".join(self.config.port))
 
     # Reporting

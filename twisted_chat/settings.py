@@ -205,6 +205,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         many=True,
     ),
     Setting(
+        "allow-host",
+        _text,
+        "HOST",
+        "Answer to this host, such as chat.example.com or *.example.com, besides localhost and addresses; * is every "
+        "host. Repeatable. Default: only localhost and addresses where all ports are on 127.0.0.1 or ::1, without TLS "
+        "and without a proxy, else every host.",
+        many=True,
+    ),
+    Setting(
         "trusted-proxies",
         _whole(0, 16),
         "N",

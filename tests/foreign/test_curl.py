@@ -190,6 +190,7 @@ def test_takes_compressed_answers_if_there_were_any(room: str) -> None:
         (("--request", "DELETE"), 405, "method_not_allowed"),
         (("--header", "Accept: image/png"), 406, "not_acceptable"),
         (("--header", "Origin: https://evil.example"), 403, "origin_not_allowed"),
+        (("--header", "Host: evil.example"), 421, "host_not_allowed"),
         (("--url-query", "since=yesterday"), 400, "bad_request"),
     ],
 )

@@ -39,7 +39,7 @@ class Client:
 
     def __init__(self, port: int, *, window: int | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        self._authority = f"127.0.0.1:{port}"
+        self.authority = f"127.0.0.1:{port}"
         self.connection = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.connection.initiate_connection()
         if window is not None:
@@ -62,7 +62,7 @@ class Client:
     def request(self, method: str, path: str, *fields: tuple[str, str], body: bytes | None = None) -> int:
         """Send a request; its stream. One without a body is complete, but for a CONNECT."""
         stream: int = self.connection.get_next_available_stream_id()
-        head = [(":method", method), (":scheme", "http"), (":path", path), (":authority", self._authority)]
+        head = [(":method", method), (":scheme", "http"), (":path", path), (":authority", self.authority)]
         goes_on = body is not None or method == "CONNECT"
         self.connection.send_headers(stream, [*head, *fields], end_stream=not goes_on)
         if body is not None:
@@ -263,6 +263,18 @@ def test_refusals_are_answers(connect: Connect, server: Server, path: str) -> No
         stream = client.request("CONNECT", asked, *fields)
         answered, body = client.answer(stream)
         assert (answered, body["error"]["code"]) == (status, code)
+    assert client.get(path)["messages"] == []
+
+
+def test_another_authority_is_answered_nothing(connect: Connect, server: Server, path: str) -> None:
+    client = connect(server)
+    client.authority = f"evil.example:{server.port}"
+    websocket = ((":protocol", "websocket"), ("sec-websocket-version", "13"))
+    for method, fields in (("GET", ()), ("CONNECT", websocket)):
+        stream = client.request(method, path, *fields, ("origin", f"http://{client.authority}"))
+        answered, body = client.answer(stream)
+        assert (answered, body["error"]["code"]) == ("421", "host_not_allowed")
+    client.authority = f"localhost:{server.port}"
     assert client.get(path)["messages"] == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IListeningPort, IPushProducer
@@ -35,8 +35,9 @@ class Port:
         self.number = number
         self.accepting = True
 
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", self.number)
+    def getHost(self) -> IPv4Address | IPv6Address:
+        address = IPv6Address if ":" in self._reactor.bound else IPv4Address
+        return address("TCP", self._reactor.bound, self.number)
 
     def startListening(self) -> None:
         """It listens already."""
@@ -62,6 +63,8 @@ class Reactor(memory_reactor.Reactor):
         super().__init__()
         self.ports: dict[int, Port] = {}
         self.taken: set[int] = set()
+        self.bound = "127.0.0.1"
+        """The address of its ports."""
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if port in self.taken:

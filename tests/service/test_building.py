@@ -36,6 +36,7 @@ CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drai
         ({"relay": ("sqlite",)}, "there is no relay 'sqlite'"),
         ({"relay": ("sqlite:/nowhere/chat.db",)}, "sqlite:/nowhere/chat.db: there is no directory /nowhere"),
         ({"allow_origin": ("example.com",)}, "'example.com' is no origin to allow"),
+        ({"allow_host": ("example.com:80",)}, "'example.com:80' is no host to allow"),
         ({"token_key_file": Path("nowhere")}, "the key file nowhere cannot be read"),
         ({"api_key_file": Path("nowhere")}, "the key file nowhere cannot be read"),
         ({"port": ("tls:443",), "certificates": Path("nowhere")}, "no certificates in nowhere: no such file"),

@@ -30,11 +30,12 @@ def test_a_reload(
 ) -> None:
     key = key_file(tmp_path / "key")
     config = replace(CONFIG, token_key_file=key)
-    configs: list[Config | Exception] = [config]
+    configs = [config]
+    failing: list[Exception] = []
 
     def reload() -> Config:
-        if isinstance(configs[-1], Exception):
-            raise configs[-1]
+        if failing:
+            raise failing.pop()
         return configs[-1]
 
     built = build(config, reload=reload)
@@ -45,23 +46,30 @@ def test_a_reload(
         headers = f"Host: chat.example\r\nOrigin: https://site.example\r\nAuthorization: Bearer {token}\r\n"
         return built.get("/chat/lobby", headers=headers)[9:12]
 
-    assert status() == b"403"
-    configs.append(replace(config, allow_origin=("https://site.example",)))
+    assert status() == b"421"
+    configs.append(replace(config, allow_host=("chat.example",)))
     built.service.reload()
-    assert said()[-1] == "certificates, keys, origins and log level reloaded; other settings change with a restart"
+    assert status() == b"403"
+    configs.append(replace(configs[-1], allow_origin=("https://site.example",)))
+    built.service.reload()
+    assert said()[-1].startswith("certificates, keys, origins, hosts and log level reloaded; other settings change")
     assert status() == b"200"
     key_file(key)
     assert status() == b"401"
     built.service.reload()
     assert status() == b"200"
 
-    configs.append(ConfigError("chat.toml: there is no setting 'x'"))
+    failing.append(ConfigError("chat.toml: there is no setting 'x'"))
     built.service.reload()
     assert said()[-1] == "not reloaded, what was in use stays: chat.toml: there is no setting 'x'"
     assert status() == b"200"
     configs.append(replace(config, allow_origin=("wrong",), token_key_file=None))
     built.service.reload()
     assert said()[-1].startswith("not reloaded, what was in use stays: 'wrong' is no origin to allow")
+    assert status() == b"200"
+    configs.append(replace(config, allow_host=("wrong:80",), token_key_file=None))
+    built.service.reload()
+    assert said()[-1].startswith("not reloaded, what was in use stays: 'wrong:80' is no host to allow")
     assert status() == b"200"
 
 
@@ -98,7 +106,7 @@ def test_sighup_reloads(build: Callable[..., Built], said: Callable[[], list[str
     try:
         built.reactor.run()
         signal.raise_signal(signal.SIGHUP)
-        assert said()[-1].startswith("certificates, keys, origins and log level reloaded")
+        assert said()[-1].startswith("certificates, keys, origins, hosts and log level reloaded")
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,58 @@ def test_nothing_is_warned_of_that_is_not_so(
     built.relay.durable = True
     built.start()
     assert not any("the rooms are open" in line or "history is kept in memory" in line for line in said())
+
+
+LOCAL = "only localhost and addresses are answered to; --allow-host names other hosts"
+ANY = "any host is answered to, so pages of any site"
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound", "answered"),
+    [
+        ({}, "127.0.0.1", False),
+        ({"port": ("tcp:8080", "tcp:8081")}, "127.0.0.1", False),
+        ({"port": ("tcp6:8080:interface=\\:\\:1",)}, "::1", False),
+        ({}, "::ffff:127.0.0.1", False),
+        ({"allow_host": ("other.example",)}, "0.0.0.0", False),
+        ({"port": ("tcp:8080",)}, "0.0.0.0", True),
+        ({"port": ("tcp6:8080",)}, "::", True),
+        ({}, "192.0.2.1", True),
+        ({"trusted_proxies": 1}, "127.0.0.1", True),
+        ({"port": ("haproxy:tcp:8080:interface=127.0.0.1",)}, "127.0.0.1", True),
+        ({"port": ("tls:8443:interface=127.0.0.1",), "self_signed": True}, "127.0.0.1", True),
+        ({"port": ("tcp:8080:interface=127.0.0.1", "unix:/run/chat.sock")}, "127.0.0.1", True),
+        ({"allow_host": ("*.example",)}, "127.0.0.1", True),
+        ({"allow_host": ("*",)}, "127.0.0.1", True),
+    ],
+)
+def test_which_hosts_are_answered_to(
+    build: Callable[..., Built],
+    said: Callable[[], list[str]],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    bound: str,
+    answered: bool,
+) -> None:
+    built = build(replace(CONFIG, **changes), environ={"STATE_DIRECTORY": str(tmp_path)})
+    built.reactor.bound = bound
+    built.start()
+    assert (b" 200 " in built.get("/chat/lobby", headers="Host: chat.example\r\n")) is answered
+    assert b" 200 " in built.get("/chat/lobby", headers="Host: localhost:8080\r\n")
+    assert b" 200 " in built.get("/healthz", admin=True, headers="Host: chat.example\r\n")
+    named = "allow_host" in changes
+    assert (LOCAL in said()) is (not named and not answered)
+    by_itself = not changes.keys() & {"allow_host", "trusted_proxies", "self_signed"} and "haproxy" not in str(changes)
+    assert any(line.startswith(ANY) for line in said()) is (by_itself and answered)
+
+
+def test_closed_rooms_are_open_to_no_foreign_page(
+    build: Callable[..., Built], tmp_path: Path, said: Callable[[], list[str]]
+) -> None:
+    built = build(replace(CONFIG, port=("tcp:8080",), token_key_file=key_file(tmp_path / "key")))
+    built.reactor.bound = "0.0.0.0"
+    built.start()
+    assert not any(line.startswith(ANY) for line in said())
 
 
 def test_where_no_browser_gets_to(build: Callable[..., Built], said: Callable[[], list[str]]) -> None:
@@ -128,7 +181,7 @@ def test_silent_connections_are_kept_known(build: Callable[..., Built]) -> None:
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: a.example\r\nAccept: text/event-stream\r\n\r\n")
+    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
     built.reactor.advance(0)
     client.clear()
     for _ in range(PARTS):
@@ -140,7 +193,7 @@ def test_what_is_measured(build: Callable[..., Built]) -> None:
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: a.example\r\nAccept: text/event-stream\r\n\r\n")
+    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
     built.reactor.advance(1.0)
     sample = built.service.metrics.registry.get_sample_value
     assert sample("twisted_chat_rooms") == 1.0

@@ -21,7 +21,7 @@ def test_the_order_of_a_stop(build: Callable[..., Built], monkeypatch: pytest.Mo
     built.start()
     service, events = built.service, built.reactor.events
     client = built.connect()
-    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: a.example\r\nAccept: text/event-stream\r\n\r\n")
+    client.protocol.dataReceived(b"GET /chat/ HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
     (connection,) = service.connections.open
 
     def write_down(owner: object, name: str) -> None:
@@ -64,7 +64,7 @@ def test_what_does_not_end_is_cut_off(build: Callable[..., Built]) -> None:
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
     stopped = built.stop()
     built.reactor.advance(GRACE - 0.1)
     assert (stopped, client.lost) == ([], False)
@@ -96,7 +96,7 @@ def test_a_second_signal_cuts_everyone_off(
     built.start()
     built.reactor.stop()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
     stopped = built.stop()
     assert stopped == []
     signal.raise_signal(number)
@@ -111,7 +111,7 @@ def test_a_signal_stops_the_process_where_only_the_service_was_stopping(
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
     built.stop()
     assert "stop" not in built.reactor.events
     signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""SIGHUP: keys and origins are read again, and nobody is disconnected."""
+"""SIGHUP: keys, origins and hosts are read again, and nobody is disconnected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_keys_and_origins_are_exchanged_under_connections(twistd: StartServer, t
         assert server.post("too early", headers=new).json()["error"]["code"] == "token_invalid"
         config.write_text('token-key-file = "token-key"\nallow-origin = "https://site.example"\nlog-level = "debug"\n')
         server.signal(signal.SIGHUP)
-        server.logged("certificates, keys, origins and log level reloaded; other settings change with a restart")
+        server.logged("certificates, keys, origins, hosts and log level reloaded; other settings change with a restart")
         assert "is refused" not in server.log
         assert server.post("hi", headers=old).json()["error"]["code"] == "token_invalid"
         server.logged("POST /chat/lobby of 127.0.0.1 is refused: token_invalid, ")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems have n
 
 PATIENCE = 90.0
 UPGRADE = (
-    b"GET /chat/lobby HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /chat/lobby HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
@@ -68,7 +68,7 @@ def refused(port: int) -> bool:
 def half_a_post(server: Server, message: str) -> Iterator[Callable[[], bytes]]:
     """A request of which a part has arrived; sends the rest, and returns the answer."""
     body = b'{"handle": "bob", "message": "%b"}' % message.encode()
-    head = b"POST /chat/lobby HTTP/1.1\r\nHost: chat.example\r\nContent-Type: application/json\r\nContent-Length: %d"
+    head = b"POST /chat/lobby HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d"
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
         client.sendall(head % len(body) + b"\r\n\r\n" + body[:10])
 

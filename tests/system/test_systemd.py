@@ -97,7 +97,7 @@ def test_while_it_restarts_connections_wait(tmp_path: Path, port: int) -> None:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(PATIENCE) == -signal.SIGTERM
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as waiting:
-                waiting.sendall(b"GET /chat/lobby HTTP/1.1\r\nHost: chat.example\r\nConnection: close\r\n\r\n")
+                waiting.sendall(b"GET /chat/lobby HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 with start():
                     assert waiting.recv(17) == b"HTTP/1.1 200 OK\r\n"
                     messages = client.get(url).json()["messages"]

@@ -50,6 +50,7 @@ class Reason(Enum):
     TOKEN_EXPIRED = "token_expired", 1008, 401, False
     API_KEY_INVALID = "api_key_invalid", 1008, 401, False
     NOT_ALLOWED = "not_allowed", 1008, 403, False
+    HOST_NOT_ALLOWED = "host_not_allowed", 1008, 421, False
     ORIGIN_NOT_ALLOWED = "origin_not_allowed", 1008, 403, False
     # What an operator decided.
     DISCONNECTED = "disconnected", 1008, 403, False

@@ -217,7 +217,7 @@ class Supervisor(Service):
     # Reloading
 
     def reload(self) -> None:
-        """All processes read certificates, key files, origins and the log level again."""
+        """All processes read certificates, key files, origins, hosts and the log level again."""
         if self._was_ready:
             self._notifier.reloading()
         with suppress(ConfigError):  # which each of them says

@@ -184,6 +184,7 @@ export const STRINGS = {
         "reason.bad_room": "Una sala no puede llamarse así.",
         "reason.not_allowed": "No tienes permiso.",
         "reason.origin_not_allowed": "El servidor no acepta conexiones desde esta página.",
+        "reason.host_not_allowed": "El servidor no responde a este nombre de host.",
         "reason.token_required": "Esta sala pide un token.",
         "reason.token_invalid": "El token no es válido.",
         "reason.token_expired": "El token ha caducado.",
