@@ -35,9 +35,10 @@ channel_routing = [route("websocket.connect", accept, path=r"^/consumers/$")]
 def handshake(server: Server, host: str, path: str = "/chat/lobby") -> tuple[int, str]:
     """The status of a WebSocket handshake of a page of this host, and the code of its refusal."""
     uri = f"ws://{host}:{server.port}{path}"
+    page = {"Origin": f"http://{host}:{server.port}"}
     raw = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     try:
-        with connect(uri, sock=raw, additional_headers={"Origin": f"http://{host}:{server.port}"}, proxy=None):
+        with connect(uri, sock=raw, additional_headers=page, proxy=None, open_timeout=PATIENCE):
             return 101, ""
     except InvalidStatus as refused:
         answer = json.loads(refused.response.body)
