@@ -47,6 +47,26 @@ def test_a_new_file_is_ours_and_durable(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["chat.db"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no such modes here")
+def test_a_new_file_is_for_its_owner_only(path: Path) -> None:
+    """With all that is beside it, whatever the umask lets through."""
+    before = os.umask(0o022)
+    try:
+        with closing(open_file(path, ROOMY)):
+            modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"chat.db": 0o600, "chat.db-wal": 0o600}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such modes here")
+def test_the_mode_of_a_file_that_is_there_is_its_owners_to_choose(path: Path) -> None:
+    make(path)
+    path.chmod(0o640)
+    make(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_what_was_written_is_there_when_it_is_opened_again(path: Path) -> None:
     make(path, rows=10)
     with closing(open_file(path, ROOMY)) as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Final
@@ -59,6 +60,7 @@ def open_file(path: Path, max_bytes: int, check_seconds: float = CHECK_SECONDS) 
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise RelayError(f"the SQLite relay needs SQLite {oldest}; this Python has {sqlite3.sqlite_version}")
     check_place(path)
+    _make_private(path)
     try:
         # A timeout of 0: who holds the file holds it for good.
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -77,6 +79,15 @@ def open_file(path: Path, max_bytes: int, check_seconds: float = CHECK_SECONDS) 
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """A new file is for its owner only: rooms may be closed to others on this machine.
+
+    The files that SQLite puts beside it get the same mode.
+    """
+    with suppress(OSError, ValueError):  # it is there, or SQLite will say why it cannot be
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def limit_size(connection: sqlite3.Connection, max_bytes: int) -> None:
