@@ -83,10 +83,11 @@ def test_a_handle_that_was_refused_is_not_taken_on() -> None:
 
 
 def test_keys_belong_to_their_author() -> None:
-    ann, bob, guest = session(ANN), session(replace(ANN, user="u2")), session()
+    ann, bob, guest, server = session(ANN), session(replace(ANN, user="u2")), session(), session(SERVER)
     guest.speak("u1", 0.0)
-    keys = {each.idempotency_key("k") for each in (ann, bob, guest)}
-    assert len(keys) == 3
+    server.speak("u1", 0.0)
+    keys = {each.idempotency_key("k") for each in (ann, bob, guest, server)}
+    assert len(keys) == 4
     assert ann.idempotency_key("k") == session(ANN).idempotency_key("k")
     assert ann.idempotency_key(None) is None
 

@@ -56,7 +56,9 @@ class Session:
         if key is None:
             return None
         user = self.identity.author
-        author = f"user:{user}" if user is not None else f"handle:{self.handle}"
+        # Whoever has an API key shares none with those that anybody can say the handle of.
+        kind = "server" if self.identity.server else "handle"
+        author = f"user:{user}" if user is not None else f"{kind}:{self.handle}"
         return f"{author}\x1f{key}"  # which neither of them can contain
 
     def refuse(self, now: float) -> bool:
