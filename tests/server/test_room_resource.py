@@ -100,6 +100,12 @@ def test_rooms_have_slashes_and_any_language(server: Any) -> None:
         assert [m["message"] for m in server.ask("GET", path).json["messages"]] == ["hola"]
 
 
+def test_the_first_part_of_the_path_may_be_encoded_too(server: Any) -> None:
+    assert server.post({"handle": "ann", "message": "hola"}, "/%63ha%74/team%2Fblue").status == 201
+    for path in ("/chat/team/blue", "/ch%61t/team/blue/"):
+        assert [m["message"] for m in server.ask("GET", path).json["messages"]] == ["hola"]
+
+
 @pytest.mark.parametrize("path", ["/chat/a//b", "/chat/a/../b", "/chat/%00", "/chat/%ff", "/chat/" + "x" * 129])
 @pytest.mark.parametrize("accept", ["", BROWSER, "Accept: text/event-stream\r\n"])
 def test_a_wrong_name_is_refused_in_every_form(server: Any, path: str, accept: str) -> None:

@@ -27,7 +27,6 @@ from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.wire import query, room
 from twisted_chat.wire.accept import preferred
 
-PREFIX: Final = b"/chat"
 METHODS: Final = "GET, HEAD, POST, OPTIONS"
 HTML: Final = "text/html"
 JSON: Final = "application/json"
@@ -57,7 +56,8 @@ class RoomResource(Resource):
 
     def render(self, request: Request) -> bytes | int:
         try:
-            name = room_from_path(request.path[len(PREFIX) :])
+            # What follows the first part, however that is written: /%63hat/lobby is /chat/lobby.
+            name = room_from_path(request.path[1:].partition(b"/")[2])
             self._admission.check_origin(request)
             self._allow_cross_origin(request)
             return self._render(request, name)

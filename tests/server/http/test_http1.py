@@ -341,6 +341,10 @@ def test_folded_field_is_one(connect: Any) -> None:
         POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET xchat/lobby HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"GET ftp://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"OPTIONS ** HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"CONNECT a.example:22 HTTP/1.1\r\nHost: a.example\r\n\r\n",
     ],
 )
 def test_malformed(connect: Any, sent: bytes) -> None:

@@ -35,6 +35,9 @@ _BEFORE: Final = b"\r\n"
 _FOLD: Final = re.compile(rb"(?<=[^\r\n])\r\n[ \t]+")
 """RFC 9112 section 5.2: a line that begins with a space belongs to the field before; there must be one."""
 
+_TARGET: Final = re.compile(rb"/|\*\Z|https?://", re.IGNORECASE)
+"""RFC 9112 section 3.2: the forms of a target that are for an origin server, by how they begin."""
+
 
 class _Phase(Enum):
     """What the connection is doing; each has one deadline, which a trickle of bytes does not move."""
@@ -164,6 +167,8 @@ class Http1Channel(http.HTTPChannel):
 
     def _check_head(self) -> Refusal | None:
         """What Twisted leaves to us; it has refused two lengths and a length beside a transfer coding."""
+        if not _TARGET.match(self._path):
+            return malformed("a request is for a path, which begins with a slash")
         headers = self.requests[-1].requestHeaders
         codings = headers.getRawHeaders(b"transfer-encoding", [])
         if codings and (self._http10 or [coding.lower() for coding in codings] != [b"chunked"]):
