@@ -112,6 +112,9 @@ def test_the_address_of_a_connection(peer: IAddress, address: str | None) -> Non
         (2, ["198.51.100.7"], "198.51.100.7"),
         (1, ["2001:db8:1:2:3::4"], "2001:db8:1:2::/64"),
         (1, ["unknown"], "unknown"),
+        (1, ["10.0.0.1:99, 198.51.100.7:40000"], "198.51.100.7"),
+        (1, ["[2001:db8:1:2:3::4]:40000"], "2001:db8:1:2::/64"),
+        (1, ["[2001:db8:1:2:3::4]"], "2001:db8:1:2::/64"),
     ],
 )
 def test_the_address_behind_proxies(proxies: int, forwarded: list[str], address: str) -> None:

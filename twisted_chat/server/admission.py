@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +15,8 @@ from twisted_chat.core.limits import AddressRates, Limits, limited_address
 from twisted_chat.core.permissions import ANYONE, SERVER, Identity
 from twisted_chat.core.session import Session
 from twisted_chat.server.http.request import field
+
+_HOP: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<ipv4>[0-9.]+))(?::[0-9]{1,5})?")
 
 
 class Admission:
@@ -61,7 +64,7 @@ class Admission:
             forwarded = field(request, b"x-forwarded-for") or ""
             hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
             # What stands further left was written by the client.
-            host = hops[-min(self._trusted_proxies, len(hops))] if hops else None
+            host = _without_port(hops[-min(self._trusted_proxies, len(hops))]) if hops else None
         if host is None:
             peer = request.getClientAddress()
             host = peer.host if isinstance(peer, IPv4Address | IPv6Address) else None
@@ -125,6 +128,12 @@ class Admission:
     def visitor(self, place: str, address: str | None) -> Session:
         """A session for a client at `address` that others than this judge: the consumers of `place`, a path."""
         return Session(ANYONE, place, address=address, rates=self._rates, limits=self.limits, now=self._clock())
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies name the client's port too, which would make every connection one of another client."""
+    match = _HOP.fullmatch(hop)
+    return hop if match is None else match["ipv6"] or match["ipv4"]
 
 
 def _query(request: Request) -> list[tuple[str, str]]:
