@@ -95,6 +95,14 @@ def follow(client: RoomClient, count: int, **options: Any) -> tuple[list[str], l
 # The API
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_secrets_do_not_follow_to_another_server(script: Script, status: int) -> None:
+    script.answers.append((status, {"location": "http://evil.example/", "content-length": "0"}, b""))
+    with pytest.raises(ClientError, match=r"elsewhere: give 'http://evil\.example/' if you trust that one$"):
+        RoomClient(script.url, token="secret", api_key="secret").publish("ann", "hi")
+    assert len(script.asked) == 1
+
+
 def test_nodes(script: Script) -> None:
     script.answer(200, {"nodes": [{"name": "a"}]})
     server = script.url.removesuffix("chat/lobby")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 PATIENCE: Final = 60.0
 """Seconds without a byte after which an event stream counts as dead; the server writes more often than that."""
@@ -22,12 +22,22 @@ TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
 """HTTP statuses that pass."""
 
 
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
 class ClientError(Exception):
     """The server refused; one readable line."""
 
 
 class Unreachable(ClientError):  # noqa: N818 - a state of the server
     """There is no server right now, or it takes nobody."""
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows none: tokens and keys would go along, to whomever an answer names."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class _Client:
@@ -43,15 +53,16 @@ class _Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if api_key:
             self._headers["X-API-Key"] = api_key
-        self._context = ssl.create_default_context()
+        context = ssl.create_default_context()
         if not verify:
-            self._context.check_hostname = False
-            self._context.verify_mode = ssl.CERT_NONE
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        self._opener: Final = build_opener(HTTPSHandler(context=context), _NoRedirects)
 
     def _open(self, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
         request = Request(self._url, body, self._headers | headers)  # noqa: S310  # its scheme was checked
         try:
-            response: HTTPResponse = urlopen(request, timeout=PATIENCE, context=self._context)  # noqa: S310  # as above
+            response: HTTPResponse = self._opener.open(request, timeout=PATIENCE)
         except HTTPError as error:
             kind = Unreachable if error.code in TRY_AGAIN else ClientError
             raise kind(f"{self._url}: {_complaint(error)}") from None
@@ -166,6 +177,8 @@ def _events(lines: HTTPResponse) -> Iterator[_Event]:
 
 
 def _complaint(error: HTTPError) -> str:
+    if error.code in REDIRECTS:
+        return f"it is elsewhere: give {error.headers.get('location')!r} if you trust that one"
     try:
         return str(json.load(error)["error"]["message"])
     except (ValueError, KeyError, TypeError):
