@@ -68,6 +68,13 @@ PATIENCE: Final = 15.0
 """Seconds that who connects is kept waiting for a relay that is starting; from then on it is told to try again."""
 
 
+SHORT: Final = 10_000
+"""Connections to the ports besides WebSockets and event streams: those on which something is asked, or nothing."""
+
+SHORT_PER_ADDRESS: Final = 600
+"""The same from one address. A browser that loads a page makes some at once, and keeps them for a while."""
+
+
 class ChatService(Service):
     """The server. Building it checks everything that can be checked before a port is bound.
 
@@ -129,7 +136,7 @@ class ChatService(Service):
         self.site: Final = ChatSite(
             self._hosts,
             reactor=reactor,
-            limits=_http_limits(limits),
+            limits=_http_limits(limits, proxies=config.trusted_proxies > 0),
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
@@ -374,12 +381,16 @@ def _identity(config: Config) -> dict[str, Any]:
     }
 
 
-def _http_limits(limits: Limits) -> HttpLimits:
+def _http_limits(limits: Limits, *, proxies: bool) -> HttpLimits:
+    connections = limits.connections + SHORT
     return HttpLimits(
         handshake_timeout=limits.handshake_timeout,
         idle_timeout=limits.idle_timeout,
         header_bytes=limits.header_bytes,
         body_bytes=limits.body_bytes,
         streams=limits.streams_per_connection,
+        connections=connections,
+        # Behind a proxy all have its address.
+        connections_per_address=connections if proxies else limits.connections_per_address + SHORT_PER_ADDRESS,
         ping_interval=limits.ping_interval,
     )

@@ -6,7 +6,7 @@ import ipaddress
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from twisted_chat.core.errors import ChatError, Reason
 
@@ -120,10 +120,20 @@ class AddressRates:
             del self._buckets[oldest]
 
 
+class ConnectionLimits(Protocol):
+    """How many connections there may be, in all and from one address."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def connections_per_address(self) -> int: ...
+
+
 class ConnectionCount:
     """How many connections there are, in all and per address."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
         self._by_address: Counter[str] = Counter()
         self.total = 0

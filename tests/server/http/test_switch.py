@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolNegotiationFactory, ITCPTransport
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -36,8 +38,8 @@ class Root(Resource):
 class Transport(StringTransport):
     """Knows what TLS negotiated, and tells its protocol when it is aborted."""
 
-    def __init__(self, negotiated: bytes | None) -> None:
-        super().__init__(lenient=True)
+    def __init__(self, negotiated: bytes | None, peer: Any = None) -> None:
+        super().__init__(lenient=True, peerAddress=peer)
         self.negotiatedProtocol = negotiated
         self.noDelay = False
         alsoProvides(self, ITCPTransport)
@@ -51,18 +53,22 @@ class Transport(StringTransport):
 
 
 class Server:
-    def __init__(self) -> None:
+    def __init__(self, limits: HttpLimits | None = None) -> None:
         self.clock = Clock()
         self.refused: list[str] = []
         self.root = Root()
         self.tls_failures: list[str] = []
         self.site = ChatSite(
-            self.root, reactor=self.clock, on_refused=self.refused.append, on_tls_failed=self.tls_failures.append
+            self.root,
+            reactor=self.clock,
+            limits=limits,
+            on_refused=self.refused.append,
+            on_tls_failed=self.tls_failures.append,
         )
 
-    def connect(self, negotiated: bytes | None = None) -> tuple[Switch, Transport]:
+    def connect(self, negotiated: bytes | None = None, peer: Any = None) -> tuple[Switch, Transport]:
         switch: Switch = self.site.buildProtocol(None)
-        transport = Transport(negotiated)
+        transport = Transport(negotiated, peer)
         switch.makeConnection(transport)
         return switch, transport
 
@@ -253,3 +259,63 @@ def test_no_clock_and_no_log_of_twisted(server: Server, capsys: pytest.CaptureFi
 def test_limits_are_checked(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be more than 0, not {value}"):
         HttpLimits(**{name: value})
+
+
+# How many there may be
+
+
+def lose(switch: Switch) -> None:
+    switch.connectionLost(Failure(ConnectionDone()))
+
+
+def ipv4(host: str) -> IPv4Address:
+    return IPv4Address("TCP", host, 54321)
+
+
+@pytest.fixture
+def few() -> Iterator[Server]:
+    """A site that takes six connections, and two from one address."""
+    server = Server(HttpLimits(connections=6, connections_per_address=2))
+    yield server
+    for switch in list(server.site.connections):
+        lose(switch)
+    assert server.clock.getDelayedCalls() == []
+    assert server.site.count.total == 0
+
+
+def test_an_address_has_so_many_connections(few: Server) -> None:
+    """Also such on which nothing is asked."""
+    (first, one), (_, other) = (few.connect(peer=ipv4("192.0.2.1")) for _ in range(2))
+    third, too_many = few.connect(peer=ipv4("192.0.2.1"))
+    assert (one.disconnecting, other.disconnecting, too_many.disconnected) == (False, False, True)
+    assert few.refused == ["too_many_from_address"]
+    _, elsewhere = few.connect(peer=ipv4("192.0.2.2"))
+    assert not elsewhere.disconnected
+    # One that was never counted makes no place when it ends, and others do.
+    lose(third)
+    assert few.connect(peer=ipv4("192.0.2.1"))[1].disconnected
+    lose(first)
+    switch, again = few.connect(peer=ipv4("192.0.2.1"))
+    assert not again.disconnected
+    switch.dataReceived(GET)
+    assert again.value().endswith(b"hello")
+
+
+def test_an_ipv6_network_counts_as_one_address(few: Server) -> None:
+    peers = [IPv6Address("TCP", f"2001:db8:1:2::{number}", 1) for number in range(1, 4)]
+    assert [few.connect(peer=peer)[1].disconnected for peer in peers] == [False, False, True]
+
+
+def test_sockets_without_an_address_count_in_all_only(few: Server) -> None:
+    transports = [few.connect(peer=UNIXAddress(None))[1] for _ in range(7)]
+    assert [transport.disconnected for transport in transports] == [False] * 6 + [True]
+    assert few.refused == ["too_many_connections"]
+
+
+def test_a_proxy_that_will_say_for_whom_counts_in_all_only(few: Server) -> None:
+    wrapped = WrappingFactory(Factory())
+    for number in range(7):
+        switch: Switch = few.site.buildProtocol(None)
+        transport = Transport(None, ipv4("192.0.2.1"))
+        ProtocolWrapper(wrapped, switch).makeConnection(transport)
+        assert transport.disconnected is (number == 6)

@@ -31,7 +31,7 @@ HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%\-]*)(:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """Bounds of one connection, alike on HTTP/1.1 and HTTP/2. Times are seconds, sizes bytes.
+    """Bounds of a site's connections, alike on HTTP/1.1 and HTTP/2. Times are seconds, sizes bytes.
 
     handshake_timeout
         from accepting until TLS is up and the first request's head, or HTTP/2's SETTINGS, arrived; on HTTP/1.1 each
@@ -42,6 +42,8 @@ class HttpLimits:
         fields of one request, and their sizes together; HTTP/2 counts 32 more for each field, as RFC 9113 does
     streams
         requests and WebSockets at once on one HTTP/2 connection: all tabs of a browser share it
+    connections, connections_per_address
+        of the whole site, whatever is done on them; one more is closed without an answer
     ping_interval
         after so long a silence an HTTP/2 client with open streams is asked whether it lives, and after as much again
         it is cut off
@@ -54,6 +56,8 @@ class HttpLimits:
     headers: int = 100
     body_bytes: int = 65_536
     streams: int = 256
+    connections: int = 20_000
+    connections_per_address: int = 800
     ping_interval: float = 30.0
 
     def __post_init__(self) -> None:

@@ -20,11 +20,13 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from twisted_chat.core.errors import ChatError
+from twisted_chat.core.limits import ConnectionCount, limited_address
 from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import BodyBuffer, HttpLimits
 from twisted_chat.server.http.request import ChatRequest
-from twisted_chat.server.http.transport import StreamTransport
+from twisted_chat.server.http.transport import StreamTransport, client_host
 from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -44,9 +46,14 @@ class Switch(Protocol):
         self._channel: Http1Channel | H2Channel | None = None
         self._receiver: IProtocol | None = None
         self._deadline: IDelayedCall | None = None
+        self._counted = False
+        self._address: str | None = None
 
     def connectionMade(self) -> None:
         self._site.connections.add(self)
+        if not self._may_stay():
+            self.abort()
+            return
         # TLS shakes hands after this.
         self._deadline = self._site.reactor.callLater(self._site.limits.handshake_timeout, self._timed_out)
 
@@ -59,8 +66,22 @@ class Switch(Protocol):
         assert self._receiver is not None
         self._receiver.dataReceived(data)
 
+    def _may_stay(self) -> bool:
+        """Whether the site takes one more connection from this address: those on which nothing is asked count too."""
+        host = client_host(self.transport)
+        self._address = None if host is None else limited_address(host)
+        try:
+            self._site.count.enter(self._address)
+        except ChatError as error:
+            self._site.refused(error.reason.code)
+            return False
+        self._counted = True
+        return True
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_deadline()
+        if self._counted:
+            self._site.count.leave(self._address)
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
         elif isinstance(reason.value, SSL.Error):
@@ -119,7 +140,8 @@ class ChatSite(server.Site):
     """Serves `resource` over HTTP/1.1 and HTTP/2, with or without TLS.
 
     on_refused
-        called with a reason for each connection, request or stream that the HTTP layer refuses: ``malformed``,
+        called with a reason for each connection, request or stream that the HTTP layer refuses:
+        ``too_many_connections``, ``too_many_from_address``, ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
         ``not_implemented``, ``bad_handshake``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
         ``stream_backlog``
@@ -149,6 +171,7 @@ class ChatSite(server.Site):
         )
         self.limits: Final = limits
         self.connections: Final[set[Switch]] = set()
+        self.count: Final = ConnectionCount(limits)
         self._on_refused: Final = on_refused
         self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []

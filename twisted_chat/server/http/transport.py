@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
 class StreamTransport(Protocol):
@@ -36,6 +39,15 @@ def end_writing(transport: StreamTransport) -> None:
         cast("_HalfCloseable", transport).loseWriteConnection()
     else:
         transport.loseConnection()
+
+
+def client_host(transport: object) -> str | None:
+    """The address of who has just connected; None for a unix socket, and for a proxy that has yet to say whom for."""
+    below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    if isinstance(below, ProtocolWrapper):
+        return None  # it waits for the PROXY header
+    peer = cast("StreamTransport", transport).getPeer()
+    return peer.host if isinstance(peer, IPv4Address | IPv6Address) else None
 
 
 def is_secure(transport: object) -> bool:
