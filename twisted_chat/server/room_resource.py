@@ -23,6 +23,7 @@ from twisted_chat.server.http.request import field
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.json_response import answer, refuse
 from twisted_chat.server.static_files import StaticFile
+from twisted_chat.server.turns import Turns
 from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.wire import query, room
 from twisted_chat.wire.accept import preferred
@@ -31,6 +32,12 @@ METHODS: Final = "GET, HEAD, POST, OPTIONS"
 HTML: Final = "text/html"
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
+
+READ_AT_ONCE: Final = 8
+"""Histories that are read at a time: a page of long messages is a megabyte, and the relay has others to serve."""
+
+READ_LATER: Final = 1_000
+"""Those of one address that may wait for it."""
 
 T = TypeVar("T")
 
@@ -49,6 +56,7 @@ class RoomResource(Resource):
         self._connections: Final = connections
         self._sockets: Final = sockets
         self._page: Final = page
+        self._turns: Final = Turns(READ_AT_ONCE, READ_LATER)
 
     @property
     def _limits(self) -> Limits:
@@ -115,8 +123,13 @@ class RoomResource(Resource):
         question = query.question(_query(request), self._limits)
         self._admission.identify(request).check_read(name)
         self._admission.check_room(name)
-        self._later(request, self._connections.hub.history(name, question), partial(self._page_of, name, question))
+        address = self._admission.address(request)
+        page = self._turns.take(address, partial(self._read, name, question), lambda: request.channel is not None)
+        self._later(request, page, bytes)
         return NOT_DONE_YET
+
+    def _read(self, name: str, question: Question) -> Deferred[bytes]:
+        return self._connections.hub.history(name, question).addCallback(partial(self._page_of, name, question))
 
     def _page_of(self, name: str, question: Question, history: History) -> bytes | Deferred[bytes]:
         if history.proof is Proof.LOST:
