@@ -17,6 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from tests.conftest import LoggedFailures
 from tests.server.http.writer import Writer
+from twisted_chat.server.http import http1
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
 
@@ -223,6 +224,39 @@ def test_full_transport_pauses_the_writer_for_as_long_as_it_bears(connect: Any) 
     request.unregisterProducer()
     request.finish()
     assert len(connection.answers(GET)) == 1
+
+
+def test_answers_that_are_not_taken_are_bounded_over_all_connections(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "SITE_LIMIT", 250_000)
+    connection = connect()
+
+    def wait_for_client() -> None:
+        """One answer is more than the system takes at once."""
+        connection.send(GET.replace(b"/ ", b"/later ", 1))
+        request = connection.tree.requests[-1]
+        request.setHeader("content-length", "100000")
+        request.write(b"x" * 100_000)
+        connection.transport.producer.pauseProducing()
+        request.finish()
+
+    backlog = connection.site.backlog
+    for _ in range(3):  # one after the other is never much
+        wait_for_client()
+        assert backlog.size == 100_000
+        connection.transport.producer.resumeProducing()
+        assert backlog.size == 0
+    backlog.size = 120_000  # of others
+    wait_for_client()
+    assert (backlog.size, connection.refused) == (220_000, [])
+    connection.transport.producer.resumeProducing()
+    backlog.size = 160_000
+    wait_for_client()
+    assert connection.transport.disconnected
+    assert connection.refused == ["stalled"]
+    connection.lose()
+    assert backlog.size == 160_000
 
 
 def test_answer_that_is_not_taken_is_cut_off(connect: Any) -> None:

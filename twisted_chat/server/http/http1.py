@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from twisted_chat.server.http.backlog import SITE_LIMIT
 from twisted_chat.server.http.limits import (
     HOST,
     LINGER,
@@ -74,6 +75,7 @@ class Http1Channel(http.HTTPChannel):
         """What has come of a head after its request line, and the end of that."""
         self._http10 = False
         self._paced = False
+        self._untaken = 0
         self._draining = False
         self._closer: IDelayedCall | None = None
 
@@ -105,6 +107,7 @@ class Http1Channel(http.HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's differ in the default
         if self._closer is not None and self._closer.active():
             self._closer.cancel()
+        self._wait_for_client(0)
         super().connectionLost(reason)
 
     # The head
@@ -227,8 +230,19 @@ class Http1Channel(http.HTTPChannel):
         super().pauseProducing()
         if self._phase is _Phase.ANSWERING and not self._paced:
             self.setTimeout(self._limits.idle_timeout)
+            self._wait_for_client(_length(self.requests[0]))
+
+    def _wait_for_client(self, size: int) -> None:
+        """So many bytes of an answer wait to be taken, or none any more."""
+        backlog = self.site.backlog
+        backlog.size += size - self._untaken
+        self._untaken = size
+        if size and backlog.size > SITE_LIMIT:
+            self.site.refused("stalled")
+            self.abortConnection()
 
     def resumeProducing(self) -> None:
+        self._wait_for_client(0)
         if self._phase is _Phase.ANSWERING:
             self.setTimeout(None)
         super().resumeProducing()
@@ -298,6 +312,12 @@ class Http1Channel(http.HTTPChannel):
     def _abort_after(self, seconds: float) -> None:
         if self._closer is None:
             self._closer = self.site.reactor.callLater(seconds, self._connection.abortConnection)
+
+
+def _length(request: http.Request) -> int:
+    """Bytes of an answer's body, as far as it says so: ours that are long do."""
+    (length,) = request.responseHeaders.getRawHeaders(b"content-length", [b"0"])
+    return int(length)
 
 
 def _response(refusal: Refusal) -> bytes:

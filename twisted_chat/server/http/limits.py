@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
 
+from twisted_chat.server.http.backlog import Backlog
+
 SERVER: Final = b"twisted_chat"
 """The ``Server`` header: what we are, not which version of what."""
 
@@ -75,6 +77,9 @@ class HttpSite(Protocol):
 
     @property
     def reactor(self) -> IReactorTime: ...
+
+    @property
+    def backlog(self) -> Backlog: ...
 
     @property
     def requestFactory(self) -> Callable[..., Request]: ...

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.limits import ConnectionCount, limited_address
+from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import BodyBuffer, HttpLimits
@@ -172,6 +173,8 @@ class ChatSite(server.Site):
         self.limits: Final = limits
         self.connections: Final[set[Switch]] = set()
         self.count: Final = ConnectionCount(limits)
+        self.backlog: Final = Backlog()
+        """What waits in answers that clients do not take."""
         self._on_refused: Final = on_refused
         self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []

@@ -29,6 +29,7 @@ from hyperframe.frame import (
 
 from tests.server.http.http2.conftest import Later, Serve
 from tests.server.http.http2.effort import measured
+from twisted_chat.server.http.http2 import stream as streams_module
 from twisted_chat.server.http.http2.stream import CONNECTION_QUEUE_LIMIT, SHARE
 
 GET = Encoder().encode([(":method", "GET"), (":path", "/"), (":scheme", "http")]) + b"\x01\x01a"
@@ -286,6 +287,28 @@ def test_answers_that_are_not_read_are_bounded(serve: Serve, later: Later) -> No
     assert channel.backlog.size == 0
     assert len(channel._streams) == 0
     assert site.refused.count("stalled") == CONNECTION_QUEUE_LIMIT // MIB + 1
+
+
+def test_answers_that_are_not_read_are_bounded_over_all_connections(
+    serve: Serve, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_module, "SITE_LIMIT", 4 * MIB)
+    site = serve(later)
+    clients = [site.client(window=0) for _ in range(6)]
+    for client in clients:
+        client.request("GET", "/")
+        later.requests[-1].write(b"x" * MIB)
+        later.requests[-1].finish()
+        client.exchange()
+    assert site.refused == ["stream_backlog"] * 2
+    assert site.site.backlog.size == 4 * MIB
+    small = clients[-1].request("GET", "/")
+    later.requests[-1].write(b"x" * SHARE)
+    clients[-1].exchange()
+    assert clients[-1].reset_code(small) is None
+    for client in clients:
+        client.lose()
+    assert site.site.backlog.size == 0
 
 
 def test_one_answer_after_the_other_is_not_bounded(serve: Serve, later: Later) -> None:

@@ -18,12 +18,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.http2.conduct import Conduct
 from twisted_chat.server.http.http2.head import Field
 from twisted_chat.server.http.http2.intake import Offence, receive
 from twisted_chat.server.http.http2.keepalive import KeepAlive
 from twisted_chat.server.http.http2.machine import h2_connection, longest_head
-from twisted_chat.server.http.http2.send_queue import Backlog
 from twisted_chat.server.http.http2.sender import Sender
 from twisted_chat.server.http.http2.stream import H2Stream
 from twisted_chat.server.http.http2.streams import Streams

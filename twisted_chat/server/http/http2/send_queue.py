@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 
-
-class Backlog:
-    """What all queues of one connection hold together, in bytes."""
-
-    __slots__ = ("size",)
-
-    def __init__(self) -> None:
-        self.size = 0
+from twisted_chat.server.http.backlog import Backlog
 
 
 class SendQueue:
-    """First in, first out; each byte is copied once, however the pieces are cut. It counts in its `backlog` too."""
+    """First in, first out; each byte is copied once, however the pieces are cut.
 
-    __slots__ = ("_backlog", "_pieces", "size")
+    backlog, total
+        of its connection and of all of them: it counts in both
+    """
 
-    def __init__(self, backlog: Backlog) -> None:
+    __slots__ = ("_backlog", "_pieces", "_total", "size")
+
+    def __init__(self, backlog: Backlog, total: Backlog) -> None:
         self._backlog = backlog
+        self._total = total
         self._pieces: deque[bytes | memoryview] = deque()
         self.size = 0
 
@@ -50,3 +48,4 @@ class SendQueue:
     def _grow(self, by: int) -> None:
         self.size += by
         self._backlog.size += by
+        self._total.size += by

@@ -15,9 +15,10 @@ from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from twisted_chat.server.http.backlog import SITE_LIMIT, Backlog
 from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, request_head, without_hop_by_hop
 from twisted_chat.server.http.http2.pacing import Pacer
-from twisted_chat.server.http.http2.send_queue import Backlog, SendQueue
+from twisted_chat.server.http.http2.send_queue import SendQueue
 from twisted_chat.server.http.limits import HttpSite, Refusal, Refused, body_timeout
 
 QUEUE_LIMIT: Final = 8 * 1024 * 1024
@@ -106,7 +107,7 @@ class H2Stream:
         self.stream_id: Final = stream_id
         self.site: Final = owner.site
         self.factory: Final = owner.site
-        self.queue: Final = SendQueue(owner.backlog)
+        self.queue: Final = SendQueue(owner.backlog, owner.site.backlog)
         self.ended = False
         self.closed = False
         self.disconnecting = False
@@ -309,8 +310,11 @@ class H2Stream:
 
     def _overflows(self, more: int) -> bool:
         size = self.queue.size
-        all_of_them = self._owner.backlog.size + more > CONNECTION_QUEUE_LIMIT
-        return (size > QUEUE_LIMIT and not self._pacer.streaming) or (all_of_them and size + more > SHARE)
+        if size + more <= SHARE:
+            return False
+        backlog, total = self._owner.backlog.size, self.site.backlog.size
+        all_of_them = backlog + more > CONNECTION_QUEUE_LIMIT or total + more > SITE_LIMIT
+        return all_of_them or (size > QUEUE_LIMIT and not self._pacer.streaming)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
