@@ -300,6 +300,32 @@ def test_who_does_not_listen_to_refusals_is_sent_away(server: Any) -> None:
     assert ann.close_reason.startswith("rate_limited: ")
 
 
+@pytest.mark.parametrize("way", ["socket", "stream"])
+def test_coming_back_for_the_history_has_a_rate(make_server: MakeServer, way: str) -> None:
+    server = make_server(limits=Limits(connections_per_address=4))
+
+    def status(query: str = "history=1", headers: str = "", address: str = "192.0.2.7") -> int:
+        path = f"/chat/lobby?{query}"
+        if way == "socket":
+            socket = server.connect(path, headers, address)
+            socket.close()
+            return int(socket.answer.status)
+        stream = server.stream(path, headers, address)
+        received = stream.received()
+        stream.close()
+        return int(received.split()[1])
+
+    welcome = 101 if way == "socket" else 200
+    position = server.ask("GET", "/chat/lobby").json["position"]
+    assert [status() for _ in range(19)] + [status(f"since={position}")] == [welcome] * 20
+    assert (status(), status(f"since={position}")) == (429, 429)
+    assert server.refusals("rate_limited") == 2
+    assert status("") == welcome, "this costs little"
+    assert status(address="198.51.100.1") == welcome
+    server.clock.advance(1)
+    assert (status(), status()) == (welcome, 429)
+
+
 def test_connections_have_a_bound_in_all_and_per_address(make_server: MakeServer) -> None:
     server = make_server(limits=Limits(connections=3, connections_per_address=2))
     first, _ = server.connect(), server.stream()

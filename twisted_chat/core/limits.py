@@ -47,6 +47,11 @@ class Limits:
     history_page: int = 200
 
     @property
+    def arrivals(self) -> Rate:
+        """How often one address may connect and ask for what it missed: five times with all that it may have."""
+        return Rate(max(1.0, self.connections_per_address / 4), 5 * self.connections_per_address)
+
+    @property
     def frame_bytes(self) -> int:
         """The largest WebSocket frame or message taken: a message of the longest length in JSON's widest writing.
 

@@ -13,9 +13,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.core.limits import Limits
+from twisted_chat.core.limits import AddressRates, Limits
 from twisted_chat.core.names import room_from_path
 from twisted_chat.core.publication import History, Newest, Proof, Published, Question
+from twisted_chat.core.session import Session
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
@@ -56,6 +57,7 @@ class RoomResource(Resource):
         self._connections: Final = connections
         self._sockets: Final = sockets
         self._page: Final = page
+        self._arrivals: Final = AddressRates(self._limits.arrivals)
         self._turns: Final = Turns(READ_AT_ONCE, READ_LATER)
 
     @property
@@ -104,18 +106,30 @@ class RoomResource(Resource):
 
     def _open_socket(self, request: Request, name: str) -> int:
         wish = query.wish(_query(request), self._limits)
-        session = self._admission.session(request, name, wish.handle)
-        session.identity.check_read(name)
+        session = self._entering(request, name, wish)
         self._connections.count.check(session.address)
         upgrade(request, self._sockets.socket(session, wish, session.address))
         return NOT_DONE_YET
 
     def _open_event_stream(self, request: Request, name: str) -> int:
         wish = query.wish(_query(request), self._limits, field(request, b"last-event-id"))
-        session = self._admission.session(request, name, wish.handle)
-        session.identity.check_read(name)
+        session = self._entering(request, name, wish)
         EventStream(request, self._connections, session, session.address).start(wish)
         return NOT_DONE_YET
+
+    def _entering(self, request: Request, name: str, wish: query.Wish) -> Session:
+        session = self._admission.session(request, name, wish.handle)
+        session.identity.check_read(name)
+        if (wish.newest or wish.since) and session.address is not None and not session.identity.server:
+            self._check_arrival(session.address)
+        return session
+
+    def _check_arrival(self, address: str) -> None:
+        """Who connects again and again for a history would have the server read that and do nothing else."""
+        if not self._arrivals.take(address, self._connections.reactor.seconds()):
+            raise ChatError(
+                Reason.RATE_LIMITED, "this address connects too often with since or history; try again in some seconds"
+            )
 
     # History
 
