@@ -20,6 +20,7 @@ from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
 from twisted_chat.relay.presence import NOT_RUNNING, refused
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError, describe, is_expected, refusal
+from twisted_chat.relay.redis.few import FewAtOnce
 from twisted_chat.relay.redis.greeting import greet, prepare
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
@@ -36,6 +37,9 @@ from twisted_chat.relay.redis.tops import TopCheck
 from twisted_chat.relay.redis.url import RedisServer
 
 T = TypeVar("T")
+
+HISTORIES: Final = 32
+"""That are read at a time: more are not answered faster, only later."""
 
 START: Final = 2.0
 """Seconds that `start` waits for the first connections; without them, what comes is refused."""
@@ -96,6 +100,7 @@ class RedisRelay:
         self._probe = Probe(reactor, execute, node, self._inbox, limits.deadline)
         self._scripts = ScriptCaller(execute)
         self._storage = Storage(server.database, history)
+        self._histories: Final = FewAtOnce(HISTORIES)
         self._publisher = Publisher(reactor, self._storage, self._scripts.call)
         self._presence = Presence(server.database, self._scripts.call, execute, reactor.seconds)
         self._subscriptions = Subscriptions(
@@ -202,9 +207,12 @@ class RedisRelay:
     # Answers
 
     def _ask(self, room: str, question: Question) -> Deferred[History]:
-        return self._scripts.call(self._storage.ask(room, question)).addCallback(
-            partial(self._storage.answer, question)
-        )
+        def ask() -> Deferred[History]:
+            answer = self._scripts.call(self._storage.ask(room, question))
+            return answer.addCallback(partial(self._storage.answer, question))
+
+        # Where a room stands is a short answer, which rooms need to begin.
+        return ask() if question == Newest(0) else self._histories.run(ask)
 
     def _answering(self, answer: Deferred[T]) -> Deferred[T]:
         self._pending.add(answer)
