@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from twisted.web.resource import Resource
 
+from tests.server.conftest import InMemoryServer
 from twisted_chat.auth import Hosts
 from twisted_chat.server.host_resource import HostSite
-
-if TYPE_CHECKING:
-    from tests.server.conftest import InMemoryServer
 
 # What a browser sends for a page whose name was made to lead here.
 REBOUND = "Origin: http://chat.example\r\n"

@@ -7,17 +7,16 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-if TYPE_CHECKING:
-    from tests.system.conftest import Server
+from tests.twistd import Server
 
-StartServer = Callable[..., "Server"]
+StartServer = Callable[..., Server]
 
 PATIENCE = 30.0
 ROUTING = """
