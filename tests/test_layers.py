@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "garbage": {"core"},
     "subscriber": {"core", "wire", "direct"},
     "fanout": {"core", "wire", "direct", "subscriber"},
-    "hub": {"core", "wire", "relay", "metrics", "subscriber", "fanout"},
+    "hub": {"core", "wire", "relay", "message_metrics", "metrics", "subscriber", "fanout"},
     "control": {"core", "relay", "hub"},
     "nodes": {"core", "relay"},
     "auth": {"core", "auth"},

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
 from twisted_chat.core.room import Member, Room
 from twisted_chat.fanout import Delivered, RoomAudience, Turn
-from twisted_chat.metrics import Metrics, Source
+from twisted_chat.message_metrics import Source
+from twisted_chat.metrics import Metrics
 from twisted_chat.relay.interface import Relay
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire import room as wire
@@ -163,17 +164,15 @@ class Hub:
     def publish(self, room: str, data: bytes, key: str | None, source: Source) -> Deferred[Published]:
         """Store and deliver; fails with `ChatError`. `source` labels it in the metrics."""
         began = self._reactor.seconds()
-
-        def stored(published: Published) -> Published:
-            self._metrics.published(source, self._reactor.seconds() - began)
-            return published
-
         publishing = self._relay.publish(room, data, key)
-        published = at_once(publishing)
-        if published is None:
-            return publishing.addCallback(stored)
-        stored(published)
+        if at_once(publishing) is None:
+            return publishing.addCallback(self._stored, source, began)
+        self._metrics.published(source, self._reactor.seconds() - began)
         return publishing
+
+    def _stored(self, published: Published, source: Source, began: float) -> Published:
+        self._metrics.published(source, self._reactor.seconds() - began)
+        return published
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         """Ask about a room's past; fails with `ChatError`."""

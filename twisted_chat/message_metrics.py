@@ -5,10 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+Source = Literal["websocket", "http", "api"]
+"""Who said it: the label of messages that were accepted."""
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, at most."""
@@ -35,38 +38,58 @@ class Latency:
 
 
 class MessageMetrics:
-    """A collector; see `metrics.Metrics` for who calls what."""
+    """A collector."""
 
-    def __init__(self, sources: Iterable[str]) -> None:
-        self.publications = dict.fromkeys(sources, 0)
-        self.deliveries = 0
-        self.bytes_before = self.bytes_after = 0
-        self.publish = Latency(
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._publications = dict.fromkeys(sources, 0)
+        self._deliveries = 0
+        self._bytes_before = self._bytes_after = 0
+        self._publish = Latency(
             "twisted_chat_publish_seconds", "From handing a message to the relay until it was stored."
         )
-        self.lag = Latency("twisted_chat_relay_lag_seconds", "From storing a message until it reached this node.")
-        self.delivery = Latency(
+        self._lag = Latency("twisted_chat_relay_lag_seconds", "From storing a message until it reached this node.")
+        self._delivery = Latency(
             "twisted_chat_delivery_seconds",
             "From storing a message until it was written to all live members of its room on this node.",
         )
+
+    def published(self, source: Source, seconds: float) -> None:
+        """The relay stored a message; it took it `seconds`."""
+        self._publications[source] += 1
+        self._publish.observe(seconds)
+
+    def arrived(self, age: float) -> None:
+        """A message that was stored `age` seconds ago reached this node."""
+        self._lag.observe(age)
+
+    def delivered(self, count: int, age: float | None) -> None:
+        """`count` copies were written to clients, the first of them of a message stored `age` seconds ago."""
+        self._deliveries += count
+        if age is not None:
+            self._delivery.observe(age)
+
+    def compressed(self, before: int, after: int) -> None:
+        """A frame for all clients that negotiated compression was made: its bytes."""
+        self._bytes_before += before
+        self._bytes_after += after
 
     def collect(self) -> list[Metric]:
         publications = CounterMetricFamily(
             "twisted_chat_publications", "Messages accepted into rooms.", labels=["source"]
         )
-        for source, count in self.publications.items():
+        for source, count in self._publications.items():
             publications.add_metric([source], count)
-        deliveries = CounterMetricFamily("twisted_chat_deliveries", "Messages written to clients.", self.deliveries)
+        deliveries = CounterMetricFamily("twisted_chat_deliveries", "Messages written to clients.", self._deliveries)
         compression = CounterMetricFamily(
             "twisted_chat_compression_bytes",
             "Bytes of frames made for clients with compression, before and after it.",
             labels=["stage"],
         )
-        compression.add_metric(["before"], self.bytes_before)
-        compression.add_metric(["after"], self.bytes_after)
+        compression.add_metric(["before"], self._bytes_before)
+        compression.add_metric(["after"], self._bytes_after)
         return [
             publications,
             deliveries,
             compression,
-            *(each.family() for each in (self.publish, self.lag, self.delivery)),
+            *(each.family() for each in (self._publish, self._lag, self._delivery)),
         ]

@@ -29,10 +29,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_chat.core.errors import Reason
-from twisted_chat.message_metrics import MessageMetrics
+from twisted_chat.message_metrics import MessageMetrics, Source
 
 Transport = Literal["websocket", "event_stream"]
-Source = Literal["websocket", "http", "api"]
 
 Samples = list[tuple[str, dict[str, str], float]]
 """Name, labels, value."""
@@ -92,8 +91,13 @@ class Metrics:
         )
 
         sources: tuple[Source, ...] = ("websocket", "http", "api")
-        self._messages = MessageMetrics(sources)
-        self.registry.register(self._messages)
+        messages = MessageMetrics(sources)
+        self.registry.register(messages)
+        # As they are: to pass each call on would cost as much as what they do.
+        self.published: Final = messages.published
+        self.arrived: Final = messages.arrived
+        self.delivered: Final = messages.delivered
+        self.compressed: Final = messages.compressed
 
         self._tick_seconds = Histogram(
             "twisted_chat_reactor_tick_seconds",
@@ -124,26 +128,6 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """`reason` is a `Reason.code`, or another of a small fixed set: never anything that a client wrote."""
         self._refusals.count(reason)
-
-    def published(self, source: Source, seconds: float) -> None:
-        """The relay stored a message; it took it `seconds`."""
-        self._messages.publications[source] += 1
-        self._messages.publish.observe(seconds)
-
-    def arrived(self, age: float) -> None:
-        """A message that was stored `age` seconds ago reached this node."""
-        self._messages.lag.observe(age)
-
-    def delivered(self, count: int, age: float | None) -> None:
-        """`count` copies were written to clients, the first of them of a message stored `age` seconds ago."""
-        self._messages.deliveries += count
-        if age is not None:
-            self._messages.delivery.observe(age)
-
-    def compressed(self, before: int, after: int) -> None:
-        """A frame for all clients that negotiated compression was made: its bytes."""
-        self._messages.bytes_before += before
-        self._messages.bytes_after += after
 
     def tls_failed(self, reason: str) -> None:
         """A client and we did not come to terms about TLS; `reason` is one of OpenSSL's."""

@@ -49,9 +49,8 @@ class Subscriber:
     def live(self, position: Position) -> None:
         start = self.format.start(position)
         if Event.READY in self.events:
-            identity = self.session.identity
-            writable = self.session.room in identity.write
-            start += self.format.event(room.ready(position, identity.handle, writable=writable))
+            session = self.session
+            start += self.format.event(room.ready(position, session.identity.handle, writable=session.writable))
         if start:
             self.write(start)
         self._on_live()

@@ -15,7 +15,8 @@ REFUSALS: Final = Rate(1.0, 100)
 class Session:
     """A client of one room, for the life of its connection or of one request.
 
-    `handle` is the name it is present under: of its token, else what it said last, else None.
+    `handle` is the name it is present under: of its token, else what it said last, else None. `writable` is whether it
+    may publish to the room.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Session:
     ) -> None:
         self.identity: Final = identity
         self.room: Final = room
+        self.writable: Final = room in identity.write
         # On an open server a client says who it is; a token says it itself, or leaves its user nameless.
         self.handle = identity.handle if identity.user is not None else handle
         self.address: Final = address
@@ -40,14 +42,21 @@ class Session:
 
     def speak(self, offered: str | None, now: float) -> str:
         """The handle under which this client says one more thing at `now`. Raises `ChatError` if it may not."""
-        self.identity.check_write(self.room)
-        handle = self.identity.handle or offered
-        if self.identity.user is not None and self.identity.handle is None:
-            raise ChatError(Reason.NOT_ALLOWED, "your token names no handle to speak under; it needs info.handle")
+        identity = self.identity
+        if not self.writable:
+            identity.check_write(self.room)
+        handle = identity.handle
         if handle is None:
-            raise ChatError(Reason.BAD_HANDLE, '"handle" is missing; send {"handle": "ann", "message": "hi"}')
-        if not self.identity.server:
-            self._within_rates(now)
+            if identity.user is not None:
+                raise ChatError(Reason.NOT_ALLOWED, "your token names no handle to speak under; it needs info.handle")
+            if offered is None:
+                raise ChatError(Reason.BAD_HANDLE, '"handle" is missing; send {"handle": "ann", "message": "hi"}')
+            handle = offered
+        if not identity.server:
+            if not self._bucket.take(now):
+                raise _too_fast(self._bucket.wait(), "connection")
+            if self.address is not None and not self._rates.take(self.address, now):
+                raise _too_fast(1.0, "address")
         self.handle = handle
         return handle
 
@@ -64,12 +73,6 @@ class Session:
     def refuse(self, now: float) -> bool:
         """A command was refused. Whether the connection may go on."""
         return self._refusals.take(now)
-
-    def _within_rates(self, now: float) -> None:
-        if not self._bucket.take(now):
-            raise _too_fast(self._bucket.wait(), "connection")
-        if self.address is not None and not self._rates.take(self.address, now):
-            raise _too_fast(1.0, "address")
 
 
 def _too_fast(wait: float, whose: str) -> ChatError:

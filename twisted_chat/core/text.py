@@ -29,7 +29,8 @@ def clean_handle(text: str, longest: int = LONGEST_HANDLE) -> str:
     handle = text.strip()
     if not handle:
         raise ChatError(Reason.BAD_HANDLE, "a handle may not be empty")
-    _check_length("a handle", handle, longest, Reason.BAD_HANDLE)
+    if len(handle) > longest:
+        raise _too_long("a handle", handle, longest, Reason.BAD_HANDLE)
     if handle.isprintable():
         return handle  # no control, break, surrogate or format character is
     _check_characters("a handle", handle, _CONTROL_OR_BREAK, Reason.BAD_HANDLE)
@@ -46,10 +47,12 @@ def clean_message(text: str, longest: int = LONGEST_MESSAGE) -> str:
 
     Raises `ChatError` (`Reason.MESSAGE_TOO_LONG` or `Reason.BAD_MESSAGE`) with what is wrong.
     """
-    _check_length("a message", text, longest, Reason.MESSAGE_TOO_LONG)
+    if len(text) > longest:
+        raise _too_long("a message", text, longest, Reason.MESSAGE_TOO_LONG)
     if not text or text.isspace():
         raise ChatError(Reason.BAD_MESSAGE, "a message may not be empty or only white space")
-    _check_characters("a message", text, _CONTROL, Reason.BAD_MESSAGE)
+    if not text.isprintable():
+        _check_characters("a message", text, _CONTROL, Reason.BAD_MESSAGE)
     return text
 
 
@@ -60,19 +63,19 @@ def clean_key(text: str, longest: int = LONGEST_KEY) -> str:
     """
     if not text:
         raise ChatError(Reason.BAD_KEY, "a key may not be empty; leave it out instead")
-    _check_length("a key", text, longest, Reason.BAD_KEY)
-    _check_characters("a key", text, _CONTROL, Reason.BAD_KEY)
+    if len(text) > longest:
+        raise _too_long("a key", text, longest, Reason.BAD_KEY)
+    if not text.isprintable():
+        _check_characters("a key", text, _CONTROL, Reason.BAD_KEY)
     return text
 
 
-def _check_length(what: str, text: str, longest: int, reason: Reason) -> None:
-    if len(text) > longest:
-        raise ChatError(reason, f"{what} may have {longest} characters, this one has {len(text)}")
+def _too_long(what: str, text: str, longest: int, reason: Reason) -> ChatError:
+    return ChatError(reason, f"{what} may have {longest} characters, this one has {len(text)}")
 
 
 def _check_characters(what: str, text: str, control: re.Pattern[str], reason: Reason) -> None:
-    if text.isprintable():
-        return  # nothing refused here is
+    """Of `text` that is not printable; in what is, there is nothing to refuse."""
     if found := control.search(text):
         raise ChatError(reason, f"{what} may not contain the control character {_code_point(found)}")
     if found := _SURROGATE.search(text):

@@ -124,13 +124,19 @@ class MemoryRelay(LocalPresence):
     def _store(self, room: str, data: bytes, now: float) -> Publication:
         kept = self._room(room)
         publication = kept.append(data, now)
-        self._bytes += len(data) + OVERHEAD
-        self._bytes -= kept.trim(horizon(self._history, now), self._history.count)
-        while self._bytes > self._limits.history_bytes and self._forget_oldest_idle(room):
-            pass
-        while self._bytes > self._limits.history_bytes and len(kept.publications) > 1:
-            self._bytes -= kept.drop_oldest()
+        # What is too old goes with the next sweep; nobody is given it before.
+        self._bytes += len(data) + OVERHEAD - kept.shorten(self._history.count)
+        if self._bytes > self._limits.history_bytes:
+            self._make_space(room, kept)
         return publication
+
+    def _make_space(self, room: str, kept: _Room) -> None:
+        """Forget others before its own."""
+        most = self._limits.history_bytes
+        while self._bytes > most and self._forget_oldest_idle(room):
+            pass
+        while self._bytes > most and len(kept.publications) > 1:
+            self._bytes -= kept.drop_oldest()
 
     def _deliver_all(self) -> None:
         self._delivering = True
@@ -198,11 +204,17 @@ class _Room:
         self.publications.append(publication)
         return publication
 
-    def trim(self, oldest: int, count: int | None = None) -> int:
-        """Keep `count` publications, none with a tag below `oldest`; the bytes thereby freed."""
+    def shorten(self, count: int) -> int:
+        """Keep so many publications; the bytes thereby freed."""
         freed = 0
-        kept = self.publications
-        while kept and (kept[0].position.tag < oldest or (count is not None and len(kept) > count)):
+        while len(self.publications) > count:
+            freed += self.drop_oldest()
+        return freed
+
+    def trim(self, oldest: int) -> int:
+        """Keep no publication with a tag below `oldest`; the bytes thereby freed."""
+        freed = 0
+        while self.publications and self.publications[0].position.tag < oldest:
             freed += self.drop_oldest()
         return freed
 

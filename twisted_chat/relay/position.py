@@ -21,7 +21,8 @@ def beginning() -> Position:
 
 def following(top: Position, now: float) -> Position:
     """The position right after `top`. Its tag is larger even where the wall clock stood still or was set back."""
-    return Position(top.epoch, top.offset + 1, max(microseconds(now), top.tag + 1))
+    tag = microseconds(now)
+    return Position(top.epoch, top.offset + 1, tag if tag > top.tag else top.tag + 1)
 
 
 def horizon(history: HistoryLimits, now: float) -> int:

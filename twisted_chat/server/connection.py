@@ -256,13 +256,13 @@ class Connection:
             self._hub.reply(self._subscriber, self.edge.format.error(error))
 
     def _publish(self, handle: str, command: wire.Publish) -> None:
-        key = self.session.idempotency_key(command.key)
+        session = self.session
         data = wire.compose(handle, command.message, command.key)
-        publishing = self._hub.publish(self.session.room, data, key, "websocket")
+        publishing = self._hub.publish(session.room, data, session.idempotency_key(command.key), "websocket")
         published = at_once(publishing)
         if published is None:
             publishing.addCallbacks(self._stored, self._not_stored, errbackArgs=(command.key,))
-        else:
+        elif published.duplicate:
             self._stored(published)
 
     def _stored(self, published: Published) -> None:

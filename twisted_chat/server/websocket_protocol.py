@@ -148,7 +148,7 @@ class LeanProtocol(WebSocketServerProtocol):
                 break
             if first == TEXT and size <= self.longest_plain:
                 payload = unmask(data[begin:stop], data[begin - 4 : begin])
-                if not is_utf8(payload):
+                if not (payload.isascii() or is_utf8(payload)):
                     break
                 at = stop
                 self.onMessage(payload, False)
@@ -183,8 +183,6 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
 
 
 def is_utf8(payload: bytes) -> bool:
-    if payload.isascii():
-        return True
     try:
         payload.decode()
     except UnicodeDecodeError:

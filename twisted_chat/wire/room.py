@@ -21,6 +21,9 @@ from twisted_chat.core.limits import Limits
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.core.text import clean_handle, clean_key, clean_message
 
+BACKSLASH: Final = ord("\\")
+"""As a number: to look for one byte is a tenth of looking for bytes."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,8 +71,10 @@ def _quickly(text: bytes, limits: Limits) -> Publish:
     handle = None if fields.handle is msgspec.UNSET else clean_handle(fields.handle, limits.handle_characters)
     key = None if fields.key is msgspec.UNSET else clean_key(fields.key, limits.key_characters)
     # Of two members with one name the decoder takes the last. They show in the quotes: four for each member.
-    members = 1 + (handle is not None) + (key is not None)
-    if text.count(b'"') - text.count(b'\\"') != 4 * members or b"\\\\" in text:
+    quotes = text.count(b'"')
+    if BACKSLASH in text:
+        quotes = 0 if b"\\\\" in text else quotes - text.count(b'\\"')
+    if quotes != 4 * (1 + (handle is not None) + (key is not None)):
         raise msgspec.ValidationError
     return Publish(handle, clean_message(fields.message, limits.message_characters), key)
 
