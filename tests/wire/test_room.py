@@ -143,8 +143,8 @@ def test_a_publication_can_be_read(handle: str, message: str, key: str | None, o
 
 
 def test_the_timestamp_is_the_time_of_storing() -> None:
-    assert room.timestamp(1_763_796_000_123_456) == b"2025-11-22T07:20:00.123456Z"
-    assert room.timestamp(1_763_796_000_000_000) == b"2025-11-22T07:20:00.000000Z"
+    assert room.timestamp(1_763_796_000_123_456) == "2025-11-22T07:20:00.123456Z"
+    assert room.timestamp(1_763_796_000_000_000) == "2025-11-22T07:20:00.000000Z"
 
 
 def test_a_page_of_history() -> None:

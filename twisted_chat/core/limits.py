@@ -72,8 +72,12 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""
-        left = self._at_time(now)
+        left, passed, rate = self._left, now - self._at, self._rate
         self._at = now
+        if passed > 0.0:  # the reactor's clock is the wall clock: set back, it must not take away what was there
+            left += passed * rate.per_second
+            if left > rate.burst:
+                left = rate.burst
         if left < 1.0:
             self._left = left
             return False
@@ -86,14 +90,7 @@ class TokenBucket:
 
     def full(self, now: float) -> bool:
         """Whether nothing was taken lately: a full bucket need not be kept."""
-        return self._at_time(now) >= self._rate.burst
-
-    def _at_time(self, now: float) -> float:
-        passed, rate = now - self._at, self._rate
-        if passed <= 0.0:  # the reactor's clock is the wall clock: set back, it must not take away what was there
-            return self._left
-        left = self._left + passed * rate.per_second
-        return left if left < rate.burst else rate.burst
+        return self._left + max(0.0, now - self._at) * self._rate.per_second >= self._rate.burst
 
 
 class AddressRates:

@@ -168,7 +168,7 @@ def compose(handle: str, message: str, key: str | None) -> bytes:
 def message(publication: Publication) -> bytes:
     """A publication as every member sees it."""
     at = publication.position
-    return b'{"id":"%b","timestamp":"%b",%b' % (str(at).encode(), timestamp(at.tag), publication.data[1:])
+    return f'{{"id":"{at!s}","timestamp":"{timestamp(at.tag)}",'.encode() + publication.data[1:]
 
 
 def messages(publications: Sequence[Publication], position: Position, *, complete: bool, more: bool) -> bytes:
@@ -181,15 +181,14 @@ def messages(publications: Sequence[Publication], position: Position, *, complet
     )
 
 
-def timestamp(microseconds: int) -> bytes:
+def timestamp(microseconds: int) -> str:
     """RFC 3339 in UTC with microseconds."""
-    seconds, fraction = divmod(microseconds, 1_000_000)
-    return b"%b.%06dZ" % (_second(seconds), fraction)
+    return f"{_second(microseconds // 1_000_000)}.{str(microseconds % 1_000_000).zfill(6)}Z"
 
 
 @lru_cache(maxsize=16)  # most messages are of this second
-def _second(seconds: int) -> bytes:
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19].encode()
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
 def joined(handle: str) -> bytes:
