@@ -1,8 +1,9 @@
 """Delivery to the live members of a room: encoded once per format, joined per turn of the reactor, written to each.
 
 A frame is queued when its publication arrives; everything that was queued for a room in one turn of the reactor is
-joined and written to each member at once. Whatever changes who is live, or speaks to one member alone, flushes first,
-so that order is kept. A room too large for one turn is written to in slices, a turn for each.
+joined and written to each member at once. Where that is more than one there is load, and what comes in the next turn is
+joined too: to write once for all is most of what can be saved. Whatever changes who is live, or speaks to one member
+alone, flushes first, so that order is kept. A room too large for one turn is written to in slices, a turn for each.
 """
 
 from __future__ import annotations
@@ -67,7 +68,18 @@ class RoomAudience:
         publication among them that waited longest, if there is one
     """
 
-    __slots__ = ("_delivered", "_dirty", "_first", "_groups", "_oldest", "_queued", "_slices", "_turn", "_written")
+    __slots__ = (
+        "_delivered",
+        "_dirty",
+        "_first",
+        "_groups",
+        "_oldest",
+        "_queued",
+        "_slices",
+        "_turn",
+        "_waited",
+        "_written",
+    )
 
     def __init__(self, turn: Turn, delivered: Delivered) -> None:
         self._turn: Final = turn
@@ -83,6 +95,8 @@ class RoomAudience:
         self._written = 0
         self._dirty = False
         """Whether `_end_turn` is going to be called."""
+        self._waited = False
+        """Whether what is queued has waited for another turn already."""
 
     def add(self, member: Subscriber) -> None:
         self.flush()
@@ -135,9 +149,12 @@ class RoomAudience:
             self.flush()
 
     def _end_turn(self) -> None:
-        if not self._slices:
-            self._begin()
-        self._go_on(SLICE)
+        if self._queued > 1 and not (self._slices or self._waited):
+            self._waited = True
+        else:
+            if not self._slices:
+                self._begin()
+            self._go_on(SLICE)
         self._dirty = bool(self._slices or self._queued)
         if self._dirty:
             self._turn.at_end(self._end_turn)
@@ -145,6 +162,7 @@ class RoomAudience:
     def _begin(self) -> None:
         """Take what is queued."""
         self._queued = self._written = 0
+        self._waited = False
         self._oldest, self._first = self._first, None
         for group in self._groups.values():
             if group.queue:
