@@ -34,7 +34,7 @@ SECONDS ?= 600
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.cluster.soak --seconds $(SECONDS)
 
-# Side by side with other servers, which are installed into benchmarks/build; about half an hour. See docs/performance.rst.
+# Side by side with other servers, which are installed into benchmarks/build; about three quarters of an hour. See docs/performance.rst.
 # Less of it: make bench TOPICS='delivery memory'
 TOPICS ?=
 bench: $(VENV)/installed

@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measures, shows, saves.
 
-    make bench          # all of it; about half an hour, and installs the peers first
+    make bench          # all of it; about three quarters of an hour, and installs the peers first
     make bench-quick    # a minute
 
 Ratios of one run mean something; figures of different runs do not.
@@ -23,6 +23,7 @@ from benchmarks import (
     connections,
     consumers,
     delivery,
+    growth,
     handshakes,
     http2,
     latency,
@@ -45,6 +46,7 @@ TOPICS: Final[dict[str, Callable[[Bench], None]]] = {
     "tls": tls.measure,
     "handshakes": handshakes.measure,
     "memory": memory.measure,
+    "growth": growth.measure,
     "rooms": rooms.measure,
     "connections": connections.measure,
     "http2": http2.measure,

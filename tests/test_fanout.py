@@ -112,6 +112,36 @@ def test_a_turns_publications_are_one_write_per_member() -> None:
     assert fixture.clock.getDelayedCalls() == []
 
 
+def test_a_burst_waits_for_one_more_turn_to_be_joined_with_what_follows() -> None:
+    turns, form = Turns(), Plain()
+    fixture = Fixture(turns)
+    _, outlet = fixture.member(form)
+    for offset in (1, 2):
+        fixture.audience.publish(publication(offset))
+    turns.take()
+    assert outlet.writes == []
+    fixture.audience.publish(publication(3))
+    turns.take()
+    assert outlet.writes == [b"1 2 3 "], "it waits once, however much follows"
+    assert turns.calls == []
+
+
+def test_a_lone_publication_does_not_wait_whatever_came_before() -> None:
+    turns, form = Turns(), Plain()
+    fixture = Fixture(turns)
+    _, outlet = fixture.member(form)
+    for offset in (1, 2):
+        fixture.audience.publish(publication(offset))
+    turns.take()
+    fixture.audience.flush()
+    fixture.audience.publish(publication(3))
+    turns.take()
+    fixture.audience.publish(publication(4))
+    turns.take()
+    assert outlet.writes == [b"1 2 ", b"3 ", b"4 "]
+    assert turns.calls == []
+
+
 def test_each_format_is_encoded_once_whatever_its_members_asked_for() -> None:
     fixture, socket, stream = Fixture(), Plain("s"), Plain("e")
     fixture.member(socket)
