@@ -232,6 +232,17 @@ def test_expired_publications_do_not_count(memory: Memory, clock: Clock) -> None
     assert len(memory.newest("new")) == 10
 
 
+def test_a_room_gives_up_what_is_too_old_before_another_is_forgotten(memory: Memory, clock: Clock) -> None:
+    memory.start(HistoryLimits(count=100, age=30.0), MemoryLimits(history_bytes=10 * (1_000 + OVERHEAD)))
+    memory.relay.subscribe("busy")
+    for _ in range(9):
+        memory.publish("busy", bytes(1_000))
+    clock.advance(31.0)  # less than until the next sweep
+    memory.publish("idle", bytes(1_000))
+    memory.publish("busy", bytes(1_000))
+    assert [len(memory.newest(room)) for room in ["idle", "busy"]] == [1, 1]
+
+
 def test_an_idle_room_that_is_over_begins_a_new_history(memory: Memory, clock: Clock) -> None:
     idle = memory.publish("idle", b"{}").publication.position
     clock.advance(3_600.0 - SWEEP_SECONDS)

@@ -124,15 +124,16 @@ class MemoryRelay(LocalPresence):
     def _store(self, room: str, data: bytes, now: float) -> Publication:
         kept = self._room(room)
         publication = kept.append(data, now)
-        # What is too old goes with the next sweep; nobody is given it before.
+        # What is too old goes with the next sweep; nobody is given it.
         self._bytes += len(data) + OVERHEAD - kept.shorten(self._history.count)
         if self._bytes > self._limits.history_bytes:
-            self._make_space(room, kept)
+            self._make_space(room, kept, now)
         return publication
 
-    def _make_space(self, room: str, kept: _Room) -> None:
-        """Forget others before its own."""
+    def _make_space(self, room: str, kept: _Room, now: float) -> None:
+        """Forget what a room has that is too old, then others, then its own."""
         most = self._limits.history_bytes
+        self._bytes -= kept.trim(horizon(self._history, now))
         while self._bytes > most and self._forget_oldest_idle(room):
             pass
         while self._bytes > most and len(kept.publications) > 1:
