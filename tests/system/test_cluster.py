@@ -112,7 +112,7 @@ def test_a_room_is_refused_at_the_other_node_and_by_one_that_starts(node: Start,
     there.kill()
     there.start()
     # With the first request that it takes.
-    code = eventually(lambda: answered(there.post("hi", "team", token("u1"))), "an answer")
+    code = until(lambda: answered(there.post("hi", "team", token("u1"))), "an answer")
     assert code == "room_refused"
     with pytest.raises(InvalidStatus) as refused:
         there.socket("team", additional_headers=token("u1"))

@@ -14,7 +14,6 @@ from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.relay.redis import presence, relay
 from twisted_chat.relay.redis.presence import AT_ONCE
 
-
 DEAD = 3.0
 
 
