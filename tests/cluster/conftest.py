@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.checker import Crowd
 from tests.cluster.tunnel import Tunnel
 from tests.ports import free_port
-from tests.relay.redis_server import Make, RedisServer, needed_server
+from tests.relay.redis_server import Make, RedisServer, making, needed_server
 from tests.twistd import Server, run, until
 
 TESTS = Path(__file__).parents[1]
@@ -92,17 +92,14 @@ def start_cluster(directory: Path, *relays: tuple[str, ...], environ: Mapping[st
 @pytest.fixture
 def make_redis() -> Iterator[Make]:
     """``make_redis(*options)``: a server on a TCP port, not started yet."""
-    program = needed_server()
-    servers: list[RedisServer] = []
+    with making() as make:
 
-    def one(*options: str) -> RedisServer:
-        servers.append(RedisServer(program, *options))
-        servers[-1].port = free_port()
-        return servers[-1]
+        def one(*options: str) -> RedisServer:
+            server = make(*options)
+            server.port = free_port()
+            return server
 
-    yield one
-    for server in servers:
-        server.stop()
+        yield one
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.consumers.behaviour_app import channel_routing
-from tests.relay.redis_server import Make, RedisServer, needed_server, running
+from tests.relay.redis_server import Make, RedisServer, making, needed_server, running
 from tests.twistd import PATIENCE, TWISTD, Server, environment, until
 from twisted_chat.testing import Client, Consumers
 
@@ -204,16 +204,8 @@ def shared_redis() -> Iterator[RedisServer]:
 @pytest.fixture
 def make_redis() -> Iterator[Make]:
     """``make_redis(*options)``: one that is not started yet."""
-    program = needed_server()
-    servers: list[RedisServer] = []
-
-    def make(*options: str) -> RedisServer:
-        servers.append(RedisServer(program, *options))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.stop()
+    with making() as make:
+        yield make
 
 
 def serve(directory: Path, *options: str) -> Server:

@@ -15,7 +15,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
-from tests.relay.redis_server import Make, RedisServer, missing, needed_server, packaged_server, running
+from tests.relay.redis_server import Make, RedisServer, making, missing, needed_server, packaged_server, running
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest, Position, Proof, Publication, Question
 from twisted_chat.relay.interface import HistoryLimits, Relay
@@ -217,16 +217,8 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def make_redis() -> Iterator[Make]:
     """``make_redis(*options)``: one of its own, not started yet."""
-    program = needed_server()
-    servers: list[RedisServer] = []
-
-    def one(*options: str) -> RedisServer:
-        servers.append(RedisServer(program, *options))
-        return servers[-1]
-
-    yield one
-    for server in servers:
-        server.stop()
+    with making() as make:
+        yield make
 
 
 @pytest_twisted.async_yield_fixture

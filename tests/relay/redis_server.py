@@ -184,3 +184,20 @@ def running(program: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def making() -> Iterator[Make]:
+    """``make(*options)``: a server that is not started, and is stopped in the end."""
+    program = needed_server()
+    servers: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        servers.append(RedisServer(program, *options))
+        return servers[-1]
+
+    try:
+        yield make
+    finally:
+        for server in servers:
+            server.stop()
