@@ -17,7 +17,6 @@ PATIENCE: Final = 60.0
 AGAIN: Final = 2.0
 """Seconds until a lost event stream is asked for again."""
 
-
 TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
 """HTTP statuses that pass."""
 

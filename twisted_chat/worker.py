@@ -94,6 +94,7 @@ class WorkerService(Service):
         # Nobody is a member of anything here: it only publishes.
         self._hub: Final = Hub(self._relay, reactor, self.metrics)
         self._pool: Final = Pool(reactor, config.threads)
+        # Not earlier: what is imported there would choose a reactor, which is for twistd to do.
         from twisted_chat.consumers.redis.connection import queue_server
         from twisted_chat.consumers.redis.worker import Worker
 
