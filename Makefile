@@ -27,7 +27,7 @@ format: $(VENV)/installed
 RUNS ?= 20000
 SEED ?= 1
 simulate: $(VENV)/installed
-	$(BIN)/python tests/core/room_simulation.py --runs $(RUNS) --first-seed $(SEED)
+	$(BIN)/python -m tests.core.simulate --runs $(RUNS) --first-seed $(SEED)
 
 # Three nodes on Redis under faults, for as long as wanted: make soak SECONDS=600
 SECONDS ?= 600

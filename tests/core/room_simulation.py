@@ -9,16 +9,12 @@ the clients are. Whatever happens, the following must hold; `PromiseError` names
 - When the faults are over, every connection is live and has everything, and no question is asked any more. Nothing but
   a lost last publication, or a history rewritten unseen, needs `Room.check` for that.
 - No room asks for ever at one instant; without faults a room asks once, and a member once or twice.
-
-``python tests/core/room_simulation.py --runs 100000 --first-seed 1`` runs longer than the test suite does.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -482,23 +478,3 @@ def simulate(seed: int) -> Counter[str]:
         error.add_note(f"in the simulation of seed {seed}")
         raise
     return simulation.met
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the simulation of a room for many seeds.")
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--first-seed", type=int, default=0)
-    options = parser.parse_args()
-    met = Counter(violations=0)
-    for seed in range(options.first_seed, options.first_seed + options.runs):
-        try:
-            met.update(simulate(seed))
-        except AssertionError as error:
-            met["violations"] += 1
-            sys.stdout.write(f"seed {seed}: {type(error).__name__}: {error}\n")
-    sys.stdout.write(f"{options.runs} runs: {dict(met)}\n")
-    return 1 if met["violations"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
