@@ -104,7 +104,7 @@ class ChatService(Service):
         self._reload_config: Final = reload or (lambda: config)
         self._process: Final = process
         number = process.number if process is not None else None
-        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ, number)
+        self._service_log: Final = ServiceLog(config.log_format, config.log_level, twistd, environ, number)
         self._waiting: IDelayedCall | None = None
         self._started_at = 0.0
 
@@ -219,7 +219,7 @@ class ChatService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        self._events.attach(parent)
+        self._service_log.attach(parent)
         super().setServiceParent(parent)
 
     # Starting
@@ -298,7 +298,7 @@ class ChatService(Service):
             hosts = self._listening.hosts(config.allow_host)
             self.admission.replace(**_identity(config))
             self._hosts.hosts = hosts
-            self._events.set_level(config.log_level)
+            self._service_log.set_level(config.log_level)
         except MISTAKES as error:
             self._log.error("not reloaded, what was in use stays: {error}", error=str(error))
         else:

@@ -84,7 +84,7 @@ class WorkerService(Service):
         self.config: Final = config
         self._reactor: Final = reactor
         self._environ: Final = environ
-        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
+        self._service_log: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
         try:
             loaded = load_routing(config.routing, environ, Path.cwd())
         except RoutingError as error:
@@ -125,7 +125,7 @@ class WorkerService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written."""
-        self._events.attach(parent)
+        self._service_log.attach(parent)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:

@@ -65,7 +65,7 @@ class Supervisor(Service):
         self._environ: Final = environ
         self._command: Final = command
         self._reload_config: Final = reload or (lambda: config)
-        self._events: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
+        self._service_log: Final = ServiceLog(config.log_format, config.log_level, twistd, environ)
         self._log_file: IO[Any] | None = None
         binder = BindingReactor(reactor, config.processes) if binder is None else binder
         self._listening: Final = Listening(config, reactor, environ, binder=binder)
@@ -89,7 +89,7 @@ class Supervisor(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written, unless `twistd --logger` or `--syslog` did."""
-        stream = self._events.attach(parent)
+        stream = self._service_log.attach(parent)
         # Asked now: twistd puts something else there.
         if stream is not sys.stdout:
             self._log_file = stream
@@ -221,7 +221,7 @@ class Supervisor(Service):
         if self._was_ready:
             self._notifier.reloading()
         with suppress(ConfigError):  # which each of them says
-            self._events.set_level(self._reload_config().log_level)
+            self._service_log.set_level(self._reload_config().log_level)
         told = [child.order("reload", RELOAD) for child in self._alive_children() if child.started]
         done = DeferredList(told, consumeErrors=True)  # each says in the log how it went
         done.addCallback(lambda _: self._notifier.ready(self._status) if self._was_ready else None)
