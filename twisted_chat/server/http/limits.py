@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
@@ -165,19 +164,6 @@ def body_timeout(limits: HttpLimits) -> Refusal:
 
 def not_implemented(message: str) -> Refusal:
     return Refusal(501, "not_implemented", message)
-
-
-class BodyBuffer(io.BytesIO):
-    """The body of one request, in memory; a write past the limit raises `Refused`."""
-
-    def __init__(self, limits: HttpLimits) -> None:
-        super().__init__()
-        self._limits = limits
-
-    def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > self._limits.body_bytes:
-            raise Refused(body_too_large(self._limits))
-        return super().write(data)
 
 
 def _date() -> bytes:

@@ -23,9 +23,10 @@ from zope.interface import implementer
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.limits import ConnectionCount, limited_address
 from twisted_chat.server.http.backlog import Backlog
+from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
-from twisted_chat.server.http.limits import BodyBuffer, HttpLimits
+from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, client_host
 from twisted_chat.server.tls.certificates import openssl_reason

@@ -149,7 +149,7 @@ class Echo(Resource):
         assert request.content is not None
         request.setHeader("content-type", "application/json")
         request.setHeader("connection", "close")
-        request.setHeader("X-Mixed-Case", "kept")
+        request.setHeader("X-Mixed-Case", " kept ")
         asked = {
             "method": request.method.decode(),
             "uri": request.uri.decode(),

@@ -10,6 +10,7 @@ import pytest
 from h2.settings import SettingCodes
 
 from tests.server.http.http2.conftest import Client, Echo, Later, Serve
+from tests.server.http.http2.effort import measured
 from twisted_chat.server.http.http2.machine import HEADER_TABLE
 from twisted_chat.server.http.limits import HttpLimits
 
@@ -103,3 +104,16 @@ def test_ended_streams_are_forgotten(serve: Serve, echo: Echo, limit: int) -> No
     assert len(machine(client)._closed_streams) <= 1_024
     assert now - before < 500_000
     assert len(machine(client).streams) <= limit
+
+
+def test_what_is_in_a_body_is_not_written_down(serve: Serve, later: Later) -> None:
+    client = serve(later).client()
+    stream = client.h2.get_next_available_stream_id()
+    client.h2.send_headers(stream, [(":method", "POST"), (":path", "/"), (":scheme", "https"), (":authority", "a")])
+    client.exchange()
+    client.h2.send_data(stream, b"x" * 16_384)
+    frame = client.h2.data_to_send()
+    with measured() as effort:
+        machine(client).receive_data(frame)
+    # h2 has it in its buffer, takes it out and takes the padding off. For a log it would have it four times more.
+    assert effort.peak < 4 * len(frame)

@@ -108,8 +108,8 @@ def _length(fields: list[Field]) -> int | None:
 
 
 def without_hop_by_hop(fields: Iterable[Field]) -> list[Field]:
-    """Fields of an HTTP/1.1 answer as HTTP/2 carries them: names in lower case, nothing about the connection."""
-    lower = ((name.lower(), value) for name, value in fields)
+    """Fields of an HTTP/1.1 answer as HTTP/2 carries them: lower case, no spaces around, nothing on the connection."""
+    lower = ((name.lower(), value.strip()) for name, value in fields)
     return [(name, value) for name, value in lower if name not in HOP_BY_HOP]
 
 
