@@ -33,6 +33,21 @@ _MOST: Final = {SettingCodes.HEADER_TABLE_SIZE: HEADER_TABLE, SettingCodes.MAX_F
 class _Connection(H2Connection):
     # h2 would keep 64 Ki of them for each connection, which is 8 MB.
     MAX_CLOSED_STREAMS = REMEMBERED_STREAMS
+    _look_again_at = 0
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """At least so many; exactly, once the limit may be reached.
+
+        h2 looks at every stream whenever one is opened, to count them and to forget those that have ended. That is
+        soon enough when a quarter more are there than last time.
+        """
+        known = len(self.streams)
+        if known < min(self._look_again_at, self.local_settings.max_concurrent_streams):
+            return known
+        count: int = super().open_inbound_streams
+        self._look_again_at = count + count // 4 + 1
+        return count
 
 
 class _Frames(FrameBuffer):
