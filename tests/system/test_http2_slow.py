@@ -39,7 +39,7 @@ def two_members(server: Server, window: int) -> socket.socket:
         h2.increment_flow_control_window(2**31 - 1 - 65_535)
     for stream in (1, 3):
         head = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/chat/lobby")]
-        h2.send_headers(stream, [*head, (":authority", "a"), ("sec-websocket-version", "13")])
+        h2.send_headers(stream, [*head, (":authority", "localhost"), ("sec-websocket-version", "13")])
     connection.sendall(h2.data_to_send())
     answered: list[Any] = []
     while len(answered) < 2:
