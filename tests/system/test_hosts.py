@@ -47,7 +47,7 @@ def handshake(server: Server, host: str, path: str = "/chat/lobby") -> tuple[int
 def test_a_page_whose_name_leads_here_gets_nothing(twistd: StartServer, tmp_path: Path) -> None:
     (tmp_path / "hosts_routing.py").write_text(ROUTING)
     server = twistd(
-        *("--routing", "hosts_routing:channel_routing", "--admin-port", "unix:admin.sock"),
+        *("--routing", "hosts_routing:channel_routing", "--admin-port", "unix:admin.sock", "--log-level", "debug"),
         environ={"PYTHONPATH": str(tmp_path)},
     )
     server.logged("only localhost and addresses are answered to; --allow-host names other hosts")
@@ -58,6 +58,9 @@ def test_a_page_whose_name_leads_here_gets_nothing(twistd: StartServer, tmp_path
             answer = server.get(path, accept=accept, **rebound)
             assert (answer.status_code, answer.json()["error"]["code"]) == (421, "host_not_allowed")
     assert server.post("from a foreign page", headers=rebound).status_code == 421
+    server.logged(
+        "POST /chat/lobby is refused: host_not_allowed, this server does not answer to the host evil.example;"
+    )
     for path in ("/chat/lobby", "/consumers/"):
         assert handshake(server, "evil.example", path) == (421, "host_not_allowed")
         assert handshake(server, "localhost", path) == (101, "")
@@ -78,7 +81,7 @@ def test_hosts_are_named_and_exchanged(twistd: StartServer, tmp_path: Path) -> N
     assert handshake(server, "a.chat.example") == (421, "host_not_allowed")
     config.write_text('allow-host = "*.chat.example"\n')
     server.signal(signal.SIGHUP)
-    server.logged("certificates, keys, origins and hosts reloaded")
+    server.logged("certificates, keys, origins, hosts and log level reloaded")
     assert handshake(server, "a.chat.example") == (101, "")
     assert handshake(server, "chat.example") == (421, "host_not_allowed")
     assert server.get("/chat/lobby").status_code == 200

@@ -16,8 +16,10 @@ from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFra
 from tests.twistd import Server
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-GET = Encoder().encode([(":method", "GET"), (":path", "/chat/lobby"), (":scheme", "http"), (":authority", "a")])
-POST = Encoder().encode([(":method", "POST"), (":path", "/chat/lobby"), (":scheme", "http"), (":authority", "a")])
+GET = Encoder().encode([(":method", "GET"), (":path", "/chat/lobby"), (":scheme", "http"), (":authority", "localhost")])
+POST = Encoder().encode(
+    [(":method", "POST"), (":path", "/chat/lobby"), (":scheme", "http"), (":authority", "localhost")]
+)
 CONNECTIONS = 5
 ENOUGH = 16 << 20
 """Bytes that one connection sends if nobody stops it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
 
@@ -23,6 +24,8 @@ class HostSite(Resource):
         called with the code of each refusal
     """
 
+    _log = Logger()
+
     def __init__(self, site: Resource, hosts: Hosts, refused: Callable[[str], None]) -> None:
         super().__init__()
         self.hosts = hosts
@@ -34,6 +37,13 @@ class HostSite(Resource):
             self.hosts.check(field(request, b"host"))
         except ChatError as error:
             self._refused(error.reason.code)
+            self._log.debug(
+                "{method} {path} is refused: {reason}, {error}",
+                method=request.method.decode("ascii", "backslashreplace"),
+                path=request.path.decode("ascii", "backslashreplace"),
+                reason=error.reason.code,
+                error=error.message,
+            )
             return _WrongHost(error)
         child: IResource = self._site.getChildWithDefault(path, request)
         return child
