@@ -17,6 +17,7 @@ from twisted_chat.consumers import (
     JsonWebsocketConsumer,
     Message,
     WebsocketConsumer,
+    WebsocketDemultiplexer,
     allowed_hosts_only,
     channel_session,
     enforce_ordering,
@@ -187,6 +188,34 @@ class Json(JsonWebsocketConsumer):
         self.send([1, None, "ü"])
 
 
+class Echo(JsonWebsocketConsumer):
+    """The first consumer of Channels' page about streams."""
+
+    channel_session = True
+
+    def connect(self, message: Message, multiplexer: Any = None, **kwargs: Any) -> None:
+        message.channel_session["name"] = kwargs["name"]
+        multiplexer.send({"status": "I just connected!"})
+
+    def disconnect(self, message: Message, multiplexer: Any = None, **kwargs: Any) -> None:
+        multiplexer.group_send(f"streams-{kwargs['name']}", multiplexer.stream, {"left": message["code"]})
+
+    def receive(self, content: Any = None, multiplexer: Any = None, **kwargs: Any) -> None:  # type: ignore[override]
+        multiplexer.send({"original_message": content, "name": self.message.channel_session["name"]})
+
+
+class Others(JsonWebsocketConsumer):
+    def connection_groups(self, **kwargs: Any) -> list[str]:
+        return [f"streams-{kwargs['name']}"]
+
+    async def receive(self, content: Any = None, multiplexer: Any = None, **kwargs: Any) -> None:  # type: ignore[override]
+        multiplexer.group_send(f"streams-{kwargs['name']}", multiplexer.stream, content)
+
+
+class Streams(WebsocketDemultiplexer):
+    consumers = {"echo": Echo, "others": Others}  # noqa: RUF012 - as people write it
+
+
 @allowed_hosts_only
 def guarded(message: Message) -> None:
     message.reply_channel.send({"accept": True})  # type: ignore[union-attr]
@@ -243,6 +272,7 @@ channel_routing = [
     route(("websocket.receive", "websocket.disconnect"), sleepy, path=r"^/sleepy"),
     route_class(Room, path=r"^/class/(?P<name>\w+)/$"),
     Json.as_route(path=r"^/json"),
+    Streams.as_route(path=r"^/streams/(?P<name>\w+)/$"),
     route("websocket.connect", guarded, path=r"^/guarded"),
     route("websocket.connect", watch, path=r"^/watch/(?P<room>\w+)/"),
 ]

@@ -205,3 +205,18 @@ def test_a_class_for_json(stage: Stage) -> None:
         json.dumps({"you said": {"a": [1.5, "ü"]}}),
         json.dumps([1, None, "ü"]),
     }
+
+
+def test_streams(stage: Stage, room: str) -> None:
+    ann, ben = (stage.connect(f"/streams/{room}/") for _ in range(2))
+    for client in (ann, ben):
+        assert json.loads(client.receive()) == {"stream": "echo", "payload": {"status": "I just connected!"}}
+    ann.send('{"stream": "nobody", "payload": {}}')
+    ann.send(json.dumps({"stream": "echo", "payload": {"a": 1}}))
+    answer = {"original_message": {"a": 1}, "name": room}
+    assert json.loads(ann.receive()) == {"stream": "echo", "payload": answer}
+    ann.send(json.dumps({"stream": "others", "payload": {"b": "ü"}}))
+    for client in (ann, ben):
+        assert json.loads(client.receive()) == {"stream": "others", "payload": {"b": "ü"}}
+    ben.leave(3000)
+    assert json.loads(ann.receive()) == {"stream": "echo", "payload": {"left": 3000}}

@@ -42,9 +42,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 """
 WHO = """
+import datetime
+
 from chat.routing import channel_routing as others
 from chat.users import ws_connect, ws_receive
-from twisted_chat.consumers import WebsocketConsumer, http_session_user, route, route_class
+from twisted_chat.consumers import (
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    WebsocketDemultiplexer,
+    http_session_user,
+    route,
+    route_class,
+)
 
 @http_session_user
 def visited(message):
@@ -60,7 +69,18 @@ class Who(WebsocketConsumer):
     def receive(self, text):
         self.send("still " + self.message.user.get_username())
 
+class Stream(JsonWebsocketConsumer):
+    channel_session_user = True
+
+    def receive(self, content, multiplexer, **kwargs):
+        multiplexer.send({"user": self.message.user.get_username(), "at": datetime.date(2026, 1, 2)})
+
+class Streams(WebsocketDemultiplexer):
+    http_user = True
+    consumers = {"who": Stream}
+
 channel_routing = [
+    route_class(Streams, path="^/streams/"),
     route("websocket.connect", ws_connect, path="^/who/"),
     route("websocket.receive", ws_receive, path="^/who/"),
     route("websocket.connect", visited, path="^/visited/"),
@@ -232,6 +252,10 @@ def test_users_are_those_of_django(project: Project, client: Callable[..., Clien
     who = client(project.filtered, "/class/", Cookie=cookie)
     who.send("and now?")
     assert [who.recv(timeout=60) for _ in range(2)] == ["class ann", "still ann"]
+    who = client(project.filtered, "/streams/", Cookie=cookie)
+    who.send(json.dumps({"stream": "who", "payload": {}}))
+    answer = {"stream": "who", "payload": {"user": "ann", "at": "2026-01-02"}}
+    assert json.loads(who.recv(timeout=60)) == answer
     for cookie in ("sessionid=nonsense", "a=b"):
         with pytest.raises(InvalidStatus) as refused:
             client(project.filtered, "/who/", Cookie=cookie)

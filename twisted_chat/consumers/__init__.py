@@ -8,9 +8,10 @@ from __future__ import annotations
 from twisted_chat.consumers.channel import Channel, Group
 from twisted_chat.consumers.decorators import allowed_hosts_only, channel_session, enforce_ordering, on_reactor
 from twisted_chat.consumers.elsewhere import send_through
-from twisted_chat.consumers.errors import DenyConnection
+from twisted_chat.consumers.errors import DenyConnection, SendNotAvailableOnDemultiplexer
 from twisted_chat.consumers.generic import BaseConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from twisted_chat.consumers.message import Message
+from twisted_chat.consumers.multiplexing import WebsocketDemultiplexer, WebsocketMultiplexer
 from twisted_chat.consumers.routing import include, route, route_class
 from twisted_chat.consumers.session import ChannelSession
 from twisted_chat.consumers.users import (
@@ -29,7 +30,10 @@ __all__ = [
     "Group",
     "JsonWebsocketConsumer",
     "Message",
+    "SendNotAvailableOnDemultiplexer",
     "WebsocketConsumer",
+    "WebsocketDemultiplexer",
+    "WebsocketMultiplexer",
     "allowed_hosts_only",
     "channel_session",
     "channel_session_user",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -34,13 +35,21 @@ def set_up(environ: Mapping[str, str]) -> Callable[[], None] | None:
 
 def allowed_hosts() -> list[str] | None:
     """Django's ``ALLOWED_HOSTS``, for development what it stands for; None where Django was not set up."""
-    module: Any = sys.modules.get("django.conf")
-    if module is None or not module.settings.configured:
+    if not _is_set_up():
         return None
-    hosts = list(module.settings.ALLOWED_HOSTS)
-    if not hosts and module.settings.DEBUG:
+    settings = _settings()
+    hosts = list(settings.ALLOWED_HOSTS)
+    if not hosts and settings.DEBUG:
         return ["localhost", "127.0.0.1", "::1", ".localhost"]
     return hosts
+
+
+def json_encoder() -> type[json.JSONEncoder]:
+    """Django's, which knows dates, UUIDs and decimals; the usual one where Django was not set up."""
+    if not _is_set_up():
+        return json.JSONEncoder
+    encoder: type[json.JSONEncoder] = importlib.import_module("django.core.serializers.json").DjangoJSONEncoder
+    return encoder
 
 
 def http_session(cookies: Mapping[str, str]) -> Any:
@@ -58,8 +67,12 @@ def user_of(session: Any) -> Any:
     return auth.get_user(SimpleNamespace(session=session))
 
 
-def _settings() -> Any:
+def _is_set_up() -> bool:
     module: Any = sys.modules.get("django.conf")
-    if module is None or not module.settings.configured:
+    return module is not None and bool(module.settings.configured)
+
+
+def _settings() -> Any:
+    if not _is_set_up():
         raise RuntimeError("sessions and users are Django's, and it is not set up: set DJANGO_SETTINGS_MODULE")
-    return module.settings
+    return sys.modules["django.conf"].settings

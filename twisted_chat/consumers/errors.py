@@ -7,6 +7,10 @@ class DenyConnection(Exception):  # noqa: N818 - the name that it has in Channel
     """Raised by a consumer of ``websocket.connect``: refuse the client with 403."""
 
 
+class SendNotAvailableOnDemultiplexer(Exception):  # noqa: N818 - the name that it has in Channels
+    """A consumer of a stream sends without its ``multiplexer``, so that nobody would know of which stream it is."""
+
+
 class BadFrameError(ValueError):
     """What a client sent is nothing that its consumer can take: the client's mistake, not the consumer's."""
 

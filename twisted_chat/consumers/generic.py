@@ -22,10 +22,13 @@ class BaseConsumer:
         channel to the name of its method
     channel_session
         True: messages have `channel_session`
+    channel_session_user
+        True: they have `user` besides, see `twisted_chat.consumers.users`
     """
 
     method_mapping: ClassVar[Mapping[str, str]] = {}
     channel_session: ClassVar[bool] = False
+    channel_session_user: ClassVar[bool] = False
 
     def __init__(self, message: Message, **kwargs: Any) -> None:
         self.message = message
@@ -50,6 +53,8 @@ class BaseConsumer:
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
         """The method for the message, decorated as the attributes ask for."""
         handler: Callable[..., Any] = getattr(self, self.method_mapping[message.channel.name])
+        if self.channel_session_user:
+            return channel_session_user(handler)
         return channel_session(handler) if self.channel_session else handler
 
     def dispatch(self, message: Message, **kwargs: Any) -> Any:
