@@ -25,7 +25,7 @@ from twisted_chat.consumers import codec
 from twisted_chat.consumers.events import Effect, Event, Instruction, Send, SendGroup
 from twisted_chat.consumers.group_member import close_of
 from twisted_chat.consumers.local import LocalQueue
-from twisted_chat.consumers.names import connection_of
+from twisted_chat.consumers.names import DELAY, connection_of
 from twisted_chat.consumers.routing import Router
 from twisted_chat.consumers.run import Outside, open_outside
 from twisted_chat.consumers.runner import Runner
@@ -104,6 +104,11 @@ class Consumers:
     def send(self, channel: str, content: Mapping[str, Any]) -> None:
         """Something for the consumer of a channel of the application's own."""
         self._queue.post(Event(f"test-{next(self._keys)}", channel, _carried(content)), None)
+        self._raise()
+
+    def advance(self, seconds: float) -> None:
+        """So much time goes by: what was to be sent later is, if its time has come."""
+        self._clock.advance(seconds)
         self._raise()
 
     def group(self, name: str) -> set[Client]:
@@ -257,6 +262,9 @@ class _Layer:
                     client = self._consumers._clients.get(connection)
                     if client is not None:
                         client.say(content)
+                case Send(channel, _) if channel == DELAY:
+                    self._consumers.posted.append((channel, content))
+                    self._consumers._queue.delay(Event(f"{key}/{number}", channel, content), content["delay"] / 1000)
                 case Send(channel, _):
                     self._consumers.posted.append((channel, content))
                     reply = content.get("reply_channel")

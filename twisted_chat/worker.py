@@ -100,7 +100,9 @@ class WorkerService(Service):
 
         runner = Runner(loaded.router, self._pool, loaded.around, metrics=ConsumerMetrics(self.metrics.registry))
         self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads)
-        self.worker.layer = Delivery(self._relay, tell_nodes(self._relay), self.worker.post)
+        self.worker.layer = Delivery(
+            self._relay, tell_nodes(self._relay), self.worker.posting.post, self.worker.posting.delay
+        )
         self.worker.intake.told = self._told
         self.metrics.watch(events=lambda: self.worker.waiting)
         self._channels: Final = loaded.router.channels()

@@ -106,6 +106,14 @@ def tool_receive(message: Message) -> None:
         case ["later", word]:
             Channel("tool.later").send({"reply_channel": client.name, "word": word, "data": b"\x00\xff"})
             client.send({"text": "before"})
+        case ["tell", group, word]:
+            Channel("tool.tell").send({"group": group, "text": word})
+        case ["delay", delay, word]:
+            content = {"reply_channel": client.name, "word": word, "data": b"\x00\xff"}
+            Channel("asgi.delay").send({"channel": "tool.later", "delay": int(delay), "content": content})
+        case ["delay-me", delay, word]:
+            content = {"text": word}
+            Channel("asgi.delay").send({"channel": client.name, "delay": int(delay), "content": content})
         case ["order", group]:
             Group(group).add(client)
             client.send({"text": "1"})
@@ -125,6 +133,10 @@ def tool_receive(message: Message) -> None:
 
 def tool_later(message: Message) -> None:
     message.reply_channel.send({"text": f"{message['word']} {message['data'] == bytes([0, 255])}"})  # type: ignore[union-attr]
+
+
+def tool_tell(message: Message) -> None:
+    Group(message["group"]).send({"text": f"{message['text']} of {message.reply_channel}"})
 
 
 # Nothing answers its handshake but what Channels does by itself.
@@ -264,6 +276,7 @@ channel_routing = [
     route("websocket.connect", tool_connect, path=r"^/tool"),
     route("websocket.receive", tool_receive, path=r"^/tool"),
     route("tool.later", tool_later),
+    route("tool.tell", tool_tell),
     route("websocket.receive", echo, path=r"^/echo"),
     route("websocket.receive", slow, path=r"^/slow"),
     route("websocket.receive", held, path=r"^/held"),

@@ -154,8 +154,9 @@ class ServerStage:
 
 
 class DoubleEnd:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, consumers: Consumers) -> None:
         self.client = client
+        self.consumers = consumers
 
     def send(self, data: str | bytes) -> None:
         # What a consumer raises is raised here; elsewhere it is logged.
@@ -168,6 +169,8 @@ class DoubleEnd:
             self.raised: Exception = error
 
     def receive(self) -> Any:
+        if not self.client.messages:
+            self.consumers.advance(1)  # it waits, as the others do
         return self.client.receive()
 
     def leave(self, code: int = 1000) -> None:
@@ -191,7 +194,7 @@ class DoubleStage:
             raise RefusedError(500 if "told to" in str(error) else 404) from None
         if not client.accepted:
             raise RefusedError(client.close_code or 503)
-        return DoubleEnd(client)
+        return DoubleEnd(client, self._consumers)
 
 
 @pytest.fixture(scope="module")

@@ -117,6 +117,23 @@ def test_channels_of_their_own(stage: Stage) -> None:
     assert {client.receive(), client.receive()} == {"before", "word True"}
 
 
+def test_channels_of_their_own_for_what_is_of_no_client(stage: Stage, room: str) -> None:
+    client = stage.connect("/tool")
+    client.receive()
+    client.send(f"join {room}")
+    assert client.receive() == "joined"
+    client.send(f"tell {room} something")
+    assert client.receive() == "something of None"
+
+
+def test_what_is_to_be_sent_later(stage: Stage) -> None:
+    client = stage.connect("/tool")
+    client.receive()
+    client.send("delay 60 something")
+    client.send("delay-me 50 forme")
+    assert {client.receive(), client.receive()} == {"something True", "forme"}
+
+
 def test_what_a_client_is_told_keeps_its_order(stage: Stage, room: str) -> None:
     client = stage.connect("/tool")
     client.receive()

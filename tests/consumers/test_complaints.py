@@ -40,7 +40,7 @@ def test_bad_frames_make_one_line_without_a_traceback() -> None:
     runner = Runner(Router([Numbers.as_route()]), NoThreads(), clock=clock.seconds)
     # Nothing is sent, so nothing carries it.
     unused: Any = fail
-    layer = Delivery(MemoryRelay(clock, HistoryLimits()), unused, unused)
+    layer = Delivery(MemoryRelay(clock, HistoryLimits()), unused, unused, unused)
 
     def send(**content: object) -> None:
         event = Event("a-1.1", RECEIVE, {"reply_channel": "websocket.send!a-1", **content})

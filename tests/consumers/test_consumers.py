@@ -98,6 +98,40 @@ def test_what_cannot_be_said_to_a_client(content: Any, error: type[Exception]) -
         Group("a").send(content)
 
 
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ({"channel": "mine", "content": {}}, ValueError),
+        ({"channel": "mine", "content": {}, "delay": -1}, ValueError),
+        ({"channel": "mine", "content": {}, "delay": True}, ValueError),
+        ({"channel": "mine", "content": {}, "delay": "10"}, ValueError),
+        ({"channel": "mine", "content": {}, "delay": float("nan")}, ValueError),
+        ({"channel": "mine", "content": {}, "delay": 1e15}, ValueError),
+        ({"channel": "mine", "content": "x", "delay": 1}, TypeError),
+        ({"channel": "mine", "delay": 1}, TypeError),
+        ({"content": {}, "delay": 1}, TypeError),
+        ({"channel": "asgi.delay", "content": {}, "delay": 1}, ValueError),
+        ({"channel": "websocket.send!a", "content": {"text": b"x"}, "delay": 1}, TypeError),
+    ],
+)
+def test_what_cannot_be_sent_later(content: Any, error: type[Exception]) -> None:
+    with Consumers({"mine": accepting}) as consumers:
+        with pytest.raises(error):
+            Channel("asgi.delay").send(content)
+        consumers.advance(1e9)
+        assert not consumers.posted
+
+
+def test_a_test_lets_time_go_by(seen: Seen) -> None:
+    with Consumers({"mine": seen.append}) as consumers:
+        Channel("asgi.delay").send({"channel": "mine", "content": {"a": b"x"}, "delay": 2500})
+        consumers.advance(2)
+        assert not seen
+        consumers.advance(0.5)
+        assert seen[0].content == {"a": b"x"}
+        assert [channel for channel, _ in consumers.posted] == ["asgi.delay", "mine"]
+
+
 def test_members_of_groups_are_clients() -> None:
     with Consumers({"websocket.connect": accepting}), pytest.raises(TypeError, match="not the channel of a client"):
         Group("a").add("mine")

@@ -152,6 +152,22 @@ def test_a_worker_is_killed(
     runs.check()
 
 
+def test_what_is_delayed_outlives_workers(start_server: Serve, work: Callable[[], Worker], redis: RedisServer) -> None:
+    server = start_server("--relay", redis.url, "--consumers", "remote")
+    first, _ = work(), work()
+    with connect(f"{server.url.replace('http', 'ws', 1)}/tool", proxy=None, compression=None) as socket:
+        socket.recv(PATIENCE)
+        for number in range(COUNT):
+            socket.send(f"delay {10 * number} {number}")
+        heard = {socket.recv(PATIENCE) for _ in range(COUNT // 4)}
+        first.kill()
+        redis.kill()
+        redis.start()
+        while len(heard) < COUNT:
+            heard.add(socket.recv(PATIENCE))
+    assert heard == {f"{number} True" for number in range(COUNT)}
+
+
 def test_all_workers_are_replaced(
     start_server: Serve, work: Callable[[], Worker], redis: RedisServer, talkers: Talk, runs: Runs
 ) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE, Effect, Event, Failed, Instruction, Unrouted
 from twisted_chat.consumers.local import RETRY, LocalQueue
 from twisted_chat.consumers.message import Message
+from twisted_chat.consumers.names import DELAY
 from twisted_chat.consumers.queue import QueueLimits, Taken
 from twisted_chat.consumers.routing import Router
 from twisted_chat.consumers.runner import Runner
 
-LIMITS = QueueLimits(per_connection=4, in_all=6)
+LIMITS = QueueLimits(per_connection=4, in_all=6, delayed=3)
 
 
 class Threads:
@@ -193,3 +195,54 @@ def test_a_posted_event_runs_behind_those_of_its_client(one: Fixture) -> None:
         one.threads.go_on()
     assert [key for key, _ in one.layer.log] == ["a-1.0", "y", "x"]
     assert one.queue.idle().called
+
+
+def delayed(name: str) -> Event:
+    return Event(name, DELAY, {"channel": "mine", "content": {"name": name}, "delay": 0})
+
+
+def test_what_is_delayed_is_sent_when_its_time_has_come(one: Fixture) -> None:
+    for name, seconds in (("x", 5.0), ("y", 2.0)):
+        one.queue.delay(delayed(name), seconds)
+    one.clock.advance(1.9)
+    assert not one.layer.log
+    one.clock.advance(0.1)
+    assert one.layer.log == [("y", [{"name": "y"}])]
+    one.clock.advance(3)
+    assert one.layer.log[1:] == [("x", [{"name": "x"}])]
+    assert one.queue.waiting == 0
+
+
+def test_so_much_may_be_delayed(one: Fixture) -> None:
+    refused: list[Any] = []
+    for name in "abcd":
+        one.queue.delay(delayed(name), 1).addErrback(refused.append)
+    assert len(refused) == 1
+    assert refused[0].check(NotReadyError)
+    one.clock.advance(1)
+    one.queue.delay(delayed("e"), 1)
+    one.clock.advance(1)
+    assert [name for name, _ in one.layer.log] == ["a", "b", "c", "e"]
+
+
+def test_what_is_delayed_waits_for_room(one: Fixture) -> None:
+    one.queue.delay(delayed("x"), 1)
+    for number in range(2):
+        one.enqueue(f"a-{number}", 0, CONNECT, RECEIVE, RECEIVE)
+    one.clock.advance(1)
+    one.clock.advance(RETRY)
+    assert not one.layer.log
+    one.threads.go_on()
+    one.clock.advance(RETRY)
+    assert [name for name, _ in one.layer.log] == ["a-0.0", "x"]
+    while one.threads.waiting:
+        one.threads.go_on()
+
+
+def test_what_is_delayed_is_lost_at_the_end_and_that_is_said(one: Fixture) -> None:
+    one.queue.delay(delayed("x"), 1)
+    with capturedLogs() as logs:
+        one.queue.close()
+        one.queue.close()
+    assert [log["count"] for log in logs] == [1]
+    assert not one.clock.getDelayedCalls()

@@ -56,7 +56,7 @@ class Fixture:
         runner = Runner(Router(routing), self.thread, failed=lambda *_: None, metrics=metrics, clock=self.clock.seconds)
         self.queue = LocalQueue(self.clock, runner)
         relay = MemoryRelay(self.clock, HistoryLimits())
-        self.queue.layer = Delivery(relay, lambda *_: succeed(None), self.queue.post)
+        self.queue.layer = Delivery(relay, lambda *_: succeed(None), self.queue.post, self.queue.delay)
 
     def put(self, channel: str, **content: Any) -> None:
         if channel == CONNECT:

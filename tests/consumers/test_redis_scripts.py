@@ -12,6 +12,7 @@ import pytest
 from tests.relay.redis_server import RedisServer
 from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.redis.names import (
+    DELAYED,
     MAILBOX,
     NODES,
     READY,
@@ -71,6 +72,17 @@ class Queue:
     def post(self, name: bytes, behind: bytes, most: int = 1000) -> int:
         keys = [posted_key(name), connections_key(NODE), mailbox_key(behind), mailbox_key(name), READY, WAITING]
         reply: int = self._call("post", keys, behind, name, event(name, 0, "posted").encode(), most, 10_000)
+        return reply
+
+    def delay(self, name: bytes, ms: int, most: int = 1000) -> int:
+        """Negative `ms`: its time has come already."""
+        reply: int = self._call(
+            "delay", [posted_key(name), DELAYED], name, event(name, 0, "delayed").encode(), ms, most, 10_000
+        )
+        return reply
+
+    def due(self, at_once: int = 100, most: int = 1000) -> list[int]:
+        reply: list[int] = self._call("due", [DELAYED, READY, WAITING], MAILBOX, at_once, most)
         return reply
 
     def bury(self, most: int = 100) -> int:
@@ -256,6 +268,49 @@ def test_without_memory_nothing_is_half_done(queue: Queue) -> None:
         assert queue.commit("w", token, name, event(b"a", 0, ""), go_on=False) == [0]
     finally:
         queue.redis.command("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_what_is_delayed_comes_once_when_its_time_has_come(queue: Queue) -> None:
+    assert queue.due() == [0, -1]
+    assert [queue.delay(b"x", 60_000), queue.delay(b"y", -1), queue.delay(b"y", -1), queue.delay(b"z", -5)] == [1] * 4
+    assert queue.mailboxes() == {}
+    assert queue.due(1) == [1, 0]
+    assert queue.mailboxes() == {b"z": 1}, "the oldest"
+    count, wait = queue.due()
+    assert count == 1
+    assert 0 < wait <= 60_000
+    assert queue.due()[0] == 0
+    assert queue.mailboxes() == {b"y": 1, b"z": 1}
+    assert queue.first(b"y") == event(b"y", 0, "delayed")
+    assert queue.redis.command("ZCARD", DELAYED) == 1
+
+
+def test_what_is_delayed_is_bounded_and_waits_for_room(queue: Queue) -> None:
+    assert [queue.delay(name, -1, most=2) for name in (b"x", b"y", b"z")] == [1, 1, 0]
+    assert queue.due(most=1) == [1, 0]
+    assert queue.due(most=1) == [0, 0]
+    assert queue.due(most=2) == [1, -1]
+
+
+def test_without_memory_what_is_delayed_stays(queue: Queue) -> None:
+    queue.delay(b"x", -1)
+    queue.redis.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(Exception, match="OOM"):
+            queue.due()
+        with pytest.raises(Exception, match="OOM"):
+            queue.delay(b"y", -1)
+    finally:
+        queue.redis.command("CONFIG", "SET", "maxmemory", "0")
+    assert queue.mailboxes() == {}
+    assert queue.due() == [1, -1]
+
+
+def test_a_mailbox_of_its_own_leaves_no_session(queue: Queue) -> None:
+    queue.post(b"x", b"")
+    [(token, name)] = queue.take("w")
+    assert queue.commit("w", token, name, event(b"x", 0, ""), session='{"a":1}', over=True, go_on=True) == [0]
+    assert queue.redis.command("KEYS", "twisted_chat:consumers:[cms]*") == []
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twisted_chat.consumers.events import Send, SendGroup
-from twisted_chat.consumers.names import check_channel, check_group, connection_of
+from twisted_chat.consumers.names import DELAY, check_channel, check_group, connection_of
 from twisted_chat.consumers.run import sender
+
+LONGEST_DELAY: Final = 10 * 366 * 24 * 3600 * 1000
+"""Milliseconds: ten years."""
 
 
 class Channel:
@@ -24,11 +27,11 @@ class Channel:
         """Send a message: when the consumer returns, or `immediately`. Raises `TypeError` if it cannot be carried.
 
         To a client: ``{"accept": True}``, ``{"text": "…"}``, ``{"bytes": b"…"}``, ``{"close": True}`` or with a code
-        in its place.
+        in its place. To ``asgi.delay``, what is to be sent later: ``{"channel": "…", "content": {…}, "delay": 1000}``,
+        in milliseconds.
         """
         checked = _checked(content)
-        if connection_of(self.name) is not None:
-            check_frame(checked)
+        check_content(self.name, checked)
         sender().cause(Send(self.name, checked), immediately=immediately)
 
     def __str__(self) -> str:
@@ -72,6 +75,24 @@ def _checked(content: object) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise TypeError(f'a message is a dictionary such as {{"text": "hello"}}, not a {type(content).__name__}')
     return dict(content)
+
+
+def check_content(channel: str, content: Mapping[str, Any]) -> None:
+    """Raise `TypeError` or `ValueError` for what cannot be sent to that channel."""
+    if channel == DELAY:
+        _check_delayed(content)
+    elif connection_of(channel) is not None:
+        check_frame(content)
+
+
+def _check_delayed(content: Mapping[str, Any]) -> None:
+    delay = content.get("delay")
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= LONGEST_DELAY:
+        raise ValueError(f'"delay" is {delay!r}: give milliseconds, from 0 to {LONGEST_DELAY}')
+    channel = check_channel(content.get("channel"))
+    if channel == DELAY:
+        raise ValueError(f'"channel" is {DELAY!r} again: say the whole "delay" at once')
+    check_content(channel, _checked(content.get("content")))
 
 
 def check_frame(content: Mapping[str, Any]) -> None:

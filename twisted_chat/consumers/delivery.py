@@ -26,7 +26,7 @@ from twisted_chat.consumers.events import (
     SendGroup,
     encode_instructions,
 )
-from twisted_chat.consumers.names import connection_of, group_room, node_of, node_room
+from twisted_chat.consumers.names import DELAY, connection_of, group_room, node_of, node_room
 from twisted_chat.consumers.waiting import gathered
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest
@@ -38,6 +38,7 @@ second run of an event whose worker died, which begins after `redis.worker.DEAD`
 
 Tell = Callable[[list[tuple[str, Instruction]], str | None], Deferred[None]]
 Post = Callable[[Event, str | None], Deferred[None]]
+Delay = Callable[[Event, float], Deferred[None]]
 
 
 class Delivery:
@@ -49,15 +50,18 @@ class Delivery:
         reaches clients by the names of their connections
     post
         puts an event into the queue, behind those of the connection that is named, or of none
+    delay
+        puts an event into the queue after so many seconds
     again
         whether an event may be run again, so that what it causes has to be known by its key
     """
 
-    def __init__(self, relay: Relay, tell: Tell, post: Post, *, again: bool = True) -> None:
+    def __init__(self, relay: Relay, tell: Tell, post: Post, delay: Delay, *, again: bool = True) -> None:
         self._again: Final = again
         self._relay: Final = relay
         self._tell: Final = tell
         self._post: Final = post
+        self._delay: Final = delay
 
     def carry_out(self, effects: Sequence[Effect], key: str) -> Deferred[None]:
         # Each is begun before anything is waited for, so that they are done in order and take one round trip.
@@ -71,6 +75,8 @@ class Delivery:
             begun += self._said(said, f"{key}/{number}")
             said = []
             match effect:
+                case Send(channel, content) if channel == DELAY:
+                    begun.append(self._delay(Event(f"{key}/{number}", channel, content), content["delay"] / 1000))
                 case Send(channel, content):
                     begun.append(self._post_to(channel, content, f"{key}/{number}"))
                 case SendGroup(group, content):

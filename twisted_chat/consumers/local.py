@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -46,6 +46,7 @@ class LocalQueue(Queue):
         self.layer: Layer
         """Carries out what the consumers cause; to be set before anything comes."""
         self._mailboxes: dict[str, _Mailbox] = {}
+        self._delayed: dict[str, IDelayedCall] = {}
         self._waiting = 0
         self._room: Final = Signal()
         self._idle: Final = Signal()
@@ -89,6 +90,28 @@ class LocalQueue(Queue):
         self._waiting += 1
         self._start(name, mailbox)
         return succeed(None)
+
+    def delay(self, event: Event, seconds: float) -> Deferred[None]:
+        """Post it after so many seconds. Until then it is in memory, and lost when the process ends."""
+        if len(self._delayed) >= self._limits.delayed:
+            return fail(NotReadyError(f"{len(self._delayed)} messages wait for their time, which is as many as may"))
+        self._delayed[event.id] = self._reactor.callLater(seconds, self._due, event)
+        return succeed(None)
+
+    def _due(self, event: Event) -> None:
+        if self._waiting >= self._limits.in_all:
+            self._delayed[event.id] = self._reactor.callLater(RETRY, self._due, event)
+            return
+        del self._delayed[event.id]
+        self.post(event, None)
+
+    def close(self) -> None:
+        """The process ends, and with it what waits for its time."""
+        if self._delayed:
+            self._log.warn("{count} delayed messages are lost: they were in memory", count=len(self._delayed))
+        for call in self._delayed.values():
+            call.cancel()
+        self._delayed.clear()
 
     def _takes_more(self, connection: str) -> bool:
         mailbox = self._mailboxes.get(connection)

@@ -8,6 +8,9 @@ from typing import Final
 REPLY: Final = "websocket.send!"
 """What the name of a client's reply channel begins with; the name of its connection follows."""
 
+DELAY: Final = "asgi.delay"
+"""The channel for what is to be sent later; the name is that of Channels."""
+
 LONGEST: Final = 99
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")

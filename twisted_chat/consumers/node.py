@@ -153,7 +153,7 @@ class _Here:
         self._pool: Final = Pool(reactor, threads)
         counted = ConsumerMetrics(metrics.registry)
         self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted))
-        self.queue.layer = Delivery(relay, tell, self.queue.post, again=many)
+        self.queue.layer = Delivery(relay, tell, self.queue.post, self.queue.delay, again=many)
         self._outside: Final = outside(reactor, self.queue.layer)
         self._end_outside: Callable[[], None] = lambda: None
 
@@ -176,6 +176,7 @@ class _Here:
         try:
             await self.queue.idle()
         finally:
+            self.queue.close()
             self._end_outside()
             self._pool.stop()
 

@@ -23,10 +23,13 @@ class QueueLimits:
     in_all
         of all connections and channels; at it, nothing more is read from any client, nobody new is let in, and what
         consumers send to channels of their own is tried again
+    delayed
+        of what is to be sent later, and is not among the others; at it, more of that is tried again
     """
 
     per_connection: int = 64
     in_all: int = 100_000
+    delayed: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)

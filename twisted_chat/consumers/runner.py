@@ -24,7 +24,7 @@ from twisted_chat.consumers.errors import BadFrameError, DenyConnection, NotRead
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, Effect, Event, Failed, Instruction, Send, Unrouted
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.metrics import ConsumerMetrics, Result
-from twisted_chat.consumers.names import connection_of
+from twisted_chat.consumers.names import DELAY, connection_of
 from twisted_chat.consumers.routing import Match, Router
 from twisted_chat.consumers.run import Layer, Run, current
 
@@ -143,6 +143,9 @@ class Runner:
 
     async def run(self, event: Event, session: bytes | None, layer: Layer) -> Outcome:
         """Call the consumer of an event. What it raises is logged, and is an outcome too."""
+        if event.channel == DELAY:
+            # Its time has come: it is sent like what consumers send.
+            return Outcome((Send(event.content["channel"], event.content["content"]),))
         match = self.router.match(event.channel, event.content)
         if match is None:
             return self._unrouted(event)

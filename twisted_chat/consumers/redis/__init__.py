@@ -26,6 +26,13 @@ Its effects are not doubled, although its code has run twice: they are published
 and the relay stores each key once (``delivery.py``). Effects come before the commit, so none is lost: whoever dies
 between the two leaves an event that is run again.
 
+What consumers post
+===================
+
+An event that a consumer makes is posted once for each key (``post.lua``). One for later waits in a sorted set, ordered
+by the time when it is due (``delay.lua``). Every worker looks whether something is, and moves it into a mailbox of its
+own (``due.lua``, one step): it is in the one place or in the other, whoever dies. Its run is that it is posted.
+
 Into the queue
 ==============
 

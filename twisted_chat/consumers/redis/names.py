@@ -19,6 +19,9 @@ READY: Final = _PREFIX + b"ready"
 WAITING: Final = _PREFIX + b"waiting"
 """How many events there are."""
 
+DELAYED: Final = _PREFIX + b"delayed"
+"""Events whose time has not come: names and all, by when that is."""
+
 WORKERS: Final = b"workers"
 """The consumer group of the stream."""
 

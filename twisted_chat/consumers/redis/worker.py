@@ -12,7 +12,6 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_chat.consumers.delivery import GROUP_HISTORY
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
@@ -26,10 +25,10 @@ from twisted_chat.consumers.redis.names import (
     WORKERS,
     connections_key,
     mailbox_key,
-    posted_key,
     session_key,
 )
-from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, POST, RELEASE
+from twisted_chat.consumers.redis.posting import Posting
+from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, RELEASE
 from twisted_chat.consumers.run import Layer
 from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
 from twisted_chat.consumers.waiting import Signal
@@ -73,10 +72,10 @@ class Worker:
         """Carries out what the consumers cause; to be set before `start`."""
         self._reactor: Final = reactor
         self._runner: Final = runner
-        self._limits: Final = limits
         self._most_blocking: Final = 2 * threads
         self._link: Final = QueueLink(reactor, server, up=self._up)
         self._life: Final = Life(reactor, self._link, f"worker-{self.name}")
+        self.posting: Final = Posting(reactor, self._link, limits)
         self._me: Final = self.name.encode()
         self._held: dict[bytes, bytes] = {}
         """Mailboxes by the tokens that we hold."""
@@ -103,12 +102,14 @@ class Worker:
         tried = self._link.start()
         self._life.start()
         self._keeping.start(KEEPING, now=False)
+        self.posting.start()
         self.intake.start()
         return tried
 
     async def stop(self) -> None:
         """Take nothing more, and finish what was begun."""
         self._stopping = True
+        self.posting.stop()
         await self.intake.stop()  # what it is given now is ours to give back
         while self._held:
             await self._changed.wait()
@@ -240,7 +241,8 @@ class Worker:
         """The next event, and the session."""
         connections = connections_key(node_of(mailbox.decode()).encode())
         beginning = event.encode_id() if event is not None else b""
-        over = event is not None and ends(event, outcome)
+        # What has a mailbox of its own is alone in it.
+        over = event is not None and (ends(event, outcome) or event.id.encode() == mailbox)
         call = Call(
             COMMIT,
             (READY, mailbox_key(mailbox), session_key(mailbox), WAITING, connections),
@@ -285,27 +287,3 @@ class Worker:
     def _not_kept(self, failure: Failure) -> None:
         if not failure.check(NotReadyError):
             self._log.failure("a worker could not keep its tokens", failure)
-
-    # What consumers post
-
-    def post(self, event: Event, connection: str | None) -> Deferred[None]:
-        """See `local.LocalQueue.post`."""
-        own, name = event.id.encode(), (connection or "").encode()
-        call = Call(
-            POST,
-            (
-                posted_key(own),
-                connections_key(node_of(connection or "").encode()),
-                mailbox_key(name),
-                mailbox_key(own),
-                READY,
-                WAITING,
-            ),
-            (name, own, event.encode(), self._limits.in_all, int(GROUP_HISTORY.keys * 1000)),
-        )
-        return self._link.call(call).addCallback(_posted)
-
-
-def _posted(reply: int) -> None:
-    if reply != 1:
-        raise NotReadyError("as many events wait for consumers as may")
