@@ -194,8 +194,8 @@ class ChatService(Service):
         """All that the public ports serve."""
         static = static_files.load()
         rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
-        groups = None if self.consumers is None else self.consumers.groups
-        site = site_resource(rooms, static, Api(self.admission, self.control, self.nodes, self.metrics, groups))
+        api = Api(self.admission, self.control, self.nodes, self.metrics, self.consumers)
+        site = site_resource(rooms, static, api)
         if self.consumers is None:
             return site
         return ConsumerSite(

@@ -106,6 +106,8 @@ def tool_receive(message: Message) -> None:
         case ["later", word]:
             Channel("tool.later").send({"reply_channel": client.name, "word": word, "data": b"\x00\xff"})
             client.send({"text": "before"})
+        case ["who"]:
+            client.send({"text": client.name})
         case ["tell", group, word]:
             Channel("tool.tell").send({"group": group, "text": word})
         case ["delay", delay, word]:

@@ -1,19 +1,27 @@
-"""Sending to groups from a process without consumers: a server that a test is behind says what arrived."""
+"""Sending from a process without consumers: a server that a test is behind says what arrived, and then a real one."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.sync.client import connect
 
 from twisted_chat.consumers import Channel, Group, send_through
 from twisted_chat.consumers import run as running
 from twisted_chat.consumers.elsewhere import ApiSender
 from twisted_chat.consumers.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from tests.consumers.conftest import Serve, Worker
+    from tests.relay.redis_server import RedisServer
+
+PATIENCE = 60.0
 
 
 class Server(ThreadingHTTPServer):
@@ -66,6 +74,14 @@ def test_a_group_is_sent_to(server: Server) -> None:
     assert fields == {"group": "lobby", "text": "¡hola!", "close": 4001}
 
 
+def test_a_channel_is_sent_to(server: Server) -> None:
+    send_through(server.url, "the-key")
+    Channel("chat.receive").send({"text": "¡hola!", "data": b"\x00\xff"}, immediately=True)
+    [(path, key, fields)] = server.asked
+    assert (path, key, len(fields.pop("key"))) == ("/api/send", "the-key", 32)
+    assert fields == {"channel": "chat.receive", "content": {"text": "¡hola!", "data": {"\0bytes": "AP8="}}}
+
+
 def test_each_message_has_a_key_of_its_own(server: Server) -> None:
     send_through(server.url, "k")
     for _ in range(2):
@@ -106,10 +122,10 @@ def test_what_the_server_says_is_raised(
 
 def test_what_cannot_be_sent(server: Server) -> None:
     send_through(server.url, "k")
-    with pytest.raises(TypeError, match="send text"):
-        Group("lobby").send({"bytes": b"\x00"})
-    with pytest.raises(RuntimeError, match=r"not 'chat\.receive'"):
-        Channel("chat.receive").send({"text": "hi"})
+    with pytest.raises(TypeError, match="a set cannot be sent"):
+        Channel("chat.receive").send({"text": {1}})
+    with pytest.raises(TypeError, match="give text"):
+        Group("lobby").send({"text": b"\x00"})
     for change in (Group("lobby").add, Group("lobby").discard):
         with pytest.raises(RuntimeError, match="only consumers can"):
             change(Channel("websocket.send!node-1"))
@@ -120,3 +136,39 @@ def test_what_cannot_be_sent(server: Server) -> None:
 def test_what_is_no_server(url: str) -> None:
     with pytest.raises(ValueError, match="such as http://127"):
         ApiSender(url, "k")
+
+
+@pytest.mark.parametrize("workers", [False, True], ids=["local", "workers"])
+def test_consumers_are_reached_from_elsewhere(
+    request: pytest.FixtureRequest, start_server: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: bool
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef0123456789abcdef\n")
+    key.chmod(0o600)
+    if workers:
+        redis: RedisServer = request.getfixturevalue("shared_redis")
+        start_worker: Callable[..., Worker] = request.getfixturevalue("start_worker")
+        server = start_server("--relay", redis.url, "--consumers", "remote", "--api-key-file", str(key))
+        start_worker("--relay", redis.url)
+    else:
+        server = start_server(
+            *("--relay", "memory:", "--routing", "behaviour_app:channel_routing", "--api-key-file", str(key))
+        )
+    monkeypatch.setattr(running, "_elsewhere", [])
+    send_through(server.url, key.read_text())
+    with connect(f"{server.url.replace('http', 'ws', 1)}/tool", proxy=None, compression=None) as client:
+        client.recv(PATIENCE)
+        client.send("who")
+        name = str(client.recv(PATIENCE))
+        Channel("tool.later").send({"reply_channel": name, "word": "told", "data": b"\x00\xff"})
+        assert client.recv(PATIENCE) == "told True"
+        Channel(name).send({"bytes": b"\x00\xff"})
+        assert client.recv(PATIENCE) == b"\x00\xff"
+        client.send("join elsewhere")
+        assert client.recv(PATIENCE) == "joined"
+        Channel("asgi.delay").send(
+            {"channel": "tool.tell", "delay": 20, "content": {"group": "elsewhere", "text": "x"}}
+        )
+        assert client.recv(PATIENCE) == "x of None"
+        Group("elsewhere").send({"bytes": b"all"})
+        assert client.recv(PATIENCE) == b"all"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_chat.auth import ApiKeys, Origins, SigningKey, TokenKeys, make_token
 from twisted_chat.consumers import codec
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.events import Effect, Instruction, Send
 from twisted_chat.consumers.names import group_room
 from twisted_chat.control import Control
 from twisted_chat.core.errors import ChatError, Reason
@@ -23,7 +26,7 @@ from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
-from twisted_chat.server.api import Api
+from twisted_chat.server.api import Api, Consumers
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
@@ -35,7 +38,7 @@ WALL_CLOCK = 1_795_000_000.0
 MakeApi = Callable[..., Any]
 
 
-def with_api(server: Any, groups: Hub | None) -> tuple[Control, Nodes]:
+def with_api(server: Any, consumers: Consumers | None) -> tuple[Control, Nodes]:
     """Give a server in memory the API, and what it needs."""
     history = HistoryLimits(count=12)
     control = Control(server.hub, server.relay, server.connections, server.clock, server.wall_clock, history)
@@ -52,7 +55,7 @@ def with_api(server: Any, groups: Hub | None) -> tuple[Control, Nodes]:
     )
     static = static_files.load()
     rooms = RoomResource(server.admission, server.connections, server.sockets, static["chat.html"])
-    api = Api(server.admission, control, nodes, server.metrics, groups)
+    api = Api(server.admission, control, nodes, server.metrics, consumers)
     server.site = ChatSite(site_resource(rooms, static, api), reactor=server.clock)
     control.start()
     nodes.start()
@@ -64,9 +67,9 @@ def make_api(make_server: Callable[..., Any]) -> Iterator[MakeApi]:
     """Makes servers with the API, with the fields of the server in memory."""
     made: list[tuple[Control, Nodes]] = []
 
-    def make(groups: Hub | None = None, **fields: Any) -> Any:
+    def make(consumers: Consumers | None = None, **fields: Any) -> Any:
         server = make_server(**fields)
-        made.append(with_api(server, groups))
+        made.append(with_api(server, consumers))
         return server
 
     yield make
@@ -236,18 +239,44 @@ def test_one_too_many(server: Any) -> None:
     assert "3 rooms are refused, and that is the most" in answers[-1].json["error"]["message"]
 
 
-# Sending to groups of consumers
+# Sending to groups and channels of consumers
+
+
+class Layer:
+    """Notes what is sent to channels: under which key, where, and what."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.carried: list[tuple[str, str, Any]] = []
+
+    def carry_out(self, effects: Sequence[Effect], key: str) -> Deferred[None]:
+        if self.full:
+            return fail(NotReadyError("too many"))
+        for effect in effects:
+            assert isinstance(effect, Send)
+            self.carried.append((key, effect.channel, effect.content))
+        return succeed(None)
+
+    def add(self, group: str, channel: str) -> Deferred[None]:
+        raise NotImplementedError
+
+    def discard(self, group: str, channel: str) -> Deferred[None]:
+        raise NotImplementedError
+
+    def tell(self, connection: str, instruction: Instruction, key: str) -> Deferred[None]:
+        raise NotImplementedError
 
 
 class Groups:
-    """A server whose consumers have groups, and what these were sent."""
+    """A server whose consumers have groups and channels, and what these were sent."""
 
     def __init__(self, make_api: MakeApi) -> None:
         clock = Clock()
         self._relay = MemoryRelay(clock, HistoryLimits(count=10))
-        self.hub = Hub(self._relay, clock, Metrics())
-        self._relay.start(self.hub)
-        self.server = make_api(groups=self.hub, api_keys=ApiKeys([KEY]))
+        self.groups = Hub(self._relay, clock, Metrics())
+        self.layer = Layer()
+        self._relay.start(self.groups)
+        self.server = make_api(consumers=self, api_keys=ApiKeys([KEY]))
 
     def sent(self, group: str) -> list[Any]:
         found: list[Any] = []
@@ -269,6 +298,8 @@ def test_a_group_is_sent_to(groups: Groups) -> None:
     assert order(groups.server, "send", group="chat-kitchen", close=True, text=None).status == 200
     assert groups.sent("chat-lobby") == [{"text": "¡hola!"}, {"text": "", "close": 4001}]
     assert groups.sent("chat-kitchen") == [{"close": True}]
+    order(groups.server, "send", group="chat-kitchen", bytes={"\0bytes": "AP8="})
+    assert groups.sent("chat-kitchen")[1:] == [{"bytes": b"\x00\xff"}]
 
 
 def test_a_group_is_sent_the_same_once(groups: Groups) -> None:
@@ -281,7 +312,18 @@ def test_a_group_is_sent_the_same_once(groups: Groups) -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "said"),
     [
-        ({"text": "hi"}, "bad_request", '"group": None is no name of a group'),
+        ({"group": None, "text": "hi"}, "bad_request", '"group": None is no name of a group'),
+        ({"text": "hi"}, "bad_request", '"group" or "channel"'),
+        ({"group": "g", "channel": "c", "text": "hi", "content": {}}, "bad_request", '"group" or "channel"'),
+        ({"group": "g", "bytes": "AP8="}, "bad_request", "give bytes"),
+        ({"channel": "c"}, "bad_request", '"content" is a JSON object'),
+        ({"channel": "c", "content": "text"}, "bad_request", '"content" is a JSON object'),
+        ({"channel": "c", "content": {"\0bytes": "AP8="}}, "bad_request", "is a JSON object"),
+        ({"channel": "c", "content": {"x": {"\0bytes": "AAA"}}}, "bad_request", "padding"),
+        ({"channel": "c", "content": {"x": {"\0bytes": 7}}}, "bad_request", "not 'int'"),
+        ({"channel": "no spaces", "content": {}}, "bad_request", "letters, digits"),
+        ({"channel": "websocket.send!a", "content": {"text": 7}}, "bad_request", "give text"),
+        ({"channel": "asgi.delay", "content": {"channel": "c", "content": {}}}, "bad_request", "give milliseconds"),
         ({"group": "no spaces", "text": "hi"}, "bad_request", "letters, digits"),
         ({"group": "g"}, "bad_request", "say what to send"),
         ({"group": "g", "close": False}, "bad_request", "say what to send"),
@@ -296,6 +338,28 @@ def test_what_a_group_cannot_be_sent(groups: Groups, fields: dict[str, Any], cod
     assert (answer.status, answer.error) == (400, code)
     assert said in answer.json["error"]["message"]
     assert groups.sent("g") == []
+    assert groups.layer.carried == []
+
+
+def test_a_channel_is_sent_to(groups: Groups) -> None:
+    answer = order(groups.server, "send", channel="mine", content={"a": [1, {"\0bytes": "AP8="}], "text": 7})
+    assert (answer.status, answer.json) == (200, {"channel": "mine"})
+    later = {"channel": "mine", "delay": 10, "content": {}}
+    for key in ("k1", "k1", "k2", None):
+        order(groups.server, "send", channel="asgi.delay", content=later, key=key)
+    keys, channels, contents = zip(*groups.layer.carried, strict=True)
+    assert channels == ("mine", *["asgi.delay"] * 4)
+    assert contents[0] == {"a": [1, b"\x00\xff"], "text": 7}
+    assert contents[1] == later
+    assert keys[1] == keys[2]
+    assert len(set(keys)) == 4
+    assert all(re.fullmatch("api-[0-9a-f]{32}", key) for key in keys)
+
+
+def test_a_channel_that_cannot_be_sent_to_now(groups: Groups) -> None:
+    groups.layer.full = True
+    answer = order(groups.server, "send", channel="mine", content={})
+    assert (answer.status, answer.error) == (503, "try_again")
 
 
 def test_without_consumers_there_are_no_groups(server: Any) -> None:

@@ -1,4 +1,4 @@
-"""Groups for processes that run no consumers, such as those of a web application: through the API of a server."""
+"""Sending from processes that run no consumers, such as those of a web application: through the API of a server."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+from twisted_chat.consumers import codec
 from twisted_chat.consumers.errors import NotReadyError
-from twisted_chat.consumers.events import Effect, SendGroup
+from twisted_chat.consumers.events import Effect, Send, SendGroup
 from twisted_chat.consumers.run import open_elsewhere
 
 TIMEOUT: Final = 10.0
 """Seconds that a server may take to answer."""
 
 ATTEMPTS: Final = 2
-"""How often the same is sent when no answer comes. It has a key, so it arrives once."""
+"""How often the same is sent when no answer comes. It has a key, so that it arrives once."""
 
 
 def send_through(server: str, api_key: str) -> None:
-    """From now on `Group.send` works in this process, where no consumer runs, too: it asks a server to do it.
+    """From now on `Group.send` and `Channel.send` work in this process, where no consumer runs: they ask a server.
 
     Call it once, in Django's settings for example. In a process that runs consumers it has no effect.
 
@@ -50,13 +51,12 @@ class ApiSender:
         self._opener: Final = build_opener(ProxyHandler({}))
 
     def cause(self, effect: Effect, *, immediately: bool) -> None:
-        if not isinstance(effect, SendGroup):
-            raise RuntimeError(
-                f"only groups can be sent to from a process that runs no consumers, not {effect.channel!r}"
-            )
-        if effect.content.get("bytes") is not None:
-            raise TypeError("bytes cannot be sent from a process that runs no consumers: send text")
-        self._post({"group": effect.group, **effect.content, "key": secrets.token_hex(16)})
+        key = secrets.token_hex(16)
+        match effect:
+            case SendGroup(group, content):
+                self._post({**content, "group": group, "key": key})
+            case Send(channel, content):
+                self._post({"channel": channel, "content": content, "key": key})
 
     def add(self, group: str, channel: str) -> NoReturn:
         raise RuntimeError(f"only consumers can add a client to a group, here to {group!r}")
@@ -66,7 +66,7 @@ class ApiSender:
 
     def _post(self, fields: dict[str, Any]) -> None:
         headers = {"Content-Type": "application/json", "X-API-Key": self._api_key}
-        request = Request(self._url, json.dumps(fields).encode(), headers)  # noqa: S310 - its scheme was checked
+        request = Request(self._url, codec.encode(fields), headers)  # noqa: S310 - its scheme was checked
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._opener.open(request, timeout=TIMEOUT).close()

@@ -42,6 +42,10 @@ class _Kind(Protocol):
     @property
     def queue(self) -> Queue: ...
 
+    @property
+    def layer(self) -> Layer:
+        """What sends to clients, groups and channels."""
+
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
 
@@ -86,12 +90,17 @@ class ConsumerNode:
         self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None
         tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
         self._kind: Final[_Kind] = (
-            _Remote(reactor, relay, node)
+            _Remote(reactor, relay, node, self._relay, tell)
             if routing is None
             else _Here(reactor, routing, threads, environ, directory, self._relay, tell, metrics, many=many)
         )
         self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
         metrics.watch(events=lambda: self._kind.waiting, paused=lambda: self.sockets.paused)
+
+    @property
+    def layer(self) -> Layer:
+        """What sends to clients, groups and channels, whoever wants that."""
+        return self._kind.layer
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
@@ -153,8 +162,9 @@ class _Here:
         self._pool: Final = Pool(reactor, threads)
         counted = ConsumerMetrics(metrics.registry)
         self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted))
-        self.queue.layer = Delivery(relay, tell, self.queue.post, self.queue.delay, again=many)
-        self._outside: Final = outside(reactor, self.queue.layer)
+        self.layer: Final = Delivery(relay, tell, self.queue.post, self.queue.delay, again=many)
+        self.queue.layer = self.layer
+        self._outside: Final = outside(reactor, self.layer)
         self._end_outside: Callable[[], None] = lambda: None
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
@@ -184,11 +194,12 @@ class _Here:
 class _Remote:
     """Workers run them."""
 
-    def __init__(self, reactor: Any, relay: Sequence[str], node: str) -> None:
+    def __init__(self, reactor: Any, servers: Sequence[str], node: str, relay: Relay, tell: Tell) -> None:
         from twisted_chat.consumers.redis.connection import queue_server
         from twisted_chat.consumers.redis.node import NodeQueue
 
-        self.queue = NodeQueue(reactor, queue_server(relay), node)
+        self.queue = NodeQueue(reactor, queue_server(servers), node)
+        self.layer: Final = Delivery(relay, tell, self.queue.posting.post, self.queue.posting.delay)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return True  # they know, and may leave it to the rest of the site

@@ -6,15 +6,18 @@
 ``POST /api/admit``        ``{"room"}``: open it again
 ``GET /api/refused``       which rooms are closed
 ``GET /api/nodes``         which nodes there are
-``POST /api/send``         ``{"group", "text"?, "close"?, "key"?}``: to a group of the consumers
+``POST /api/send``         ``{"group", "text"?, "close"?, "key"?}`` or ``{"channel", "content", "key"?}``: to a group of
+                           the consumers, or to a channel
 =========================  =====================================================================
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,8 +26,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.consumers import codec
-from twisted_chat.consumers.channel import check_frame
-from twisted_chat.consumers.names import check_group, group_room
+from twisted_chat.consumers.channel import check_content, check_frame
+from twisted_chat.consumers.errors import NotReadyError
+from twisted_chat.consumers.events import Send
+from twisted_chat.consumers.names import check_channel, check_group, group_room
+from twisted_chat.consumers.run import Layer
 from twisted_chat.control import LONGEST_REASON, Control
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.names import room_name
@@ -44,21 +50,29 @@ LONGEST_REFUSAL: Final = 10 * 366 * 86_400.0
 Fields = dict[str, Any]
 
 
-class Api(Resource):
-    """The root of the API.
+class Consumers(Protocol):
+    """Those of this server, or of its workers; see `consumers.node.ConsumerNode`."""
 
-    groups
-        the rooms that are groups of the consumers; None where there are none
-    """
+    @property
+    def groups(self) -> Hub:
+        """The rooms that are groups."""
+
+    @property
+    def layer(self) -> Layer:
+        """What sends to channels."""
+
+
+class Api(Resource):
+    """The root of the API; `consumers` is None where there are none."""
 
     isLeaf = True
     _log = Logger()
 
     def __init__(
-        self, admission: Admission, control: Control, nodes: Nodes, metrics: Metrics, groups: Hub | None = None
+        self, admission: Admission, control: Control, nodes: Nodes, metrics: Metrics, consumers: Consumers | None = None
     ) -> None:
         super().__init__()
-        self._groups: Final = groups
+        self._consumers: Final = consumers
         self._admission: Final = admission
         self._control: Final = control
         self._nodes: Final = nodes
@@ -146,20 +160,38 @@ class Api(Resource):
         return {"id": str(await self._control.admit(room)), "room": room}
 
     async def _send(self, fields: Fields) -> Fields:
-        if self._groups is None:
+        if self._consumers is None:
             raise ChatError(
                 Reason.NOT_FOUND,
-                "this server has no groups: it was started neither with --routing nor with --consumers remote",
+                "this server has no consumers: it was started neither with --routing nor with --consumers remote",
             )
-        room, content = _group(fields), _content(fields)
         key = fields.get("key")
         if key is not None:
             if not isinstance(key, str):
                 raise ChatError(Reason.BAD_REQUEST, '"key" is text, the same one when the same is sent again')
-            # What consumers send has keys too, without this before them.
-            key = f"api\x1f{clean_key(key, self._admission.limits.key_characters)}"
-        published = await self._groups.publish(room, codec.encode(content), key, "api")
+            key = clean_key(key, self._admission.limits.key_characters)
+        if ("group" in fields) == ("channel" in fields):
+            raise ChatError(Reason.BAD_REQUEST, 'say where it goes: "group" or "channel"')
+        if "group" in fields:
+            return await self._send_to_group(self._consumers.groups, fields, key)
+        return await self._send_to_channel(self._consumers.layer, fields, key)
+
+    async def _send_to_group(self, groups: Hub, fields: Fields, key: str | None) -> Fields:
+        room, content = _group(fields), _frame(fields)
+        # What consumers send has keys too, without this before them.
+        key = f"api\x1f{key}" if key is not None else None
+        published = await groups.publish(room, codec.encode(content), key, "api")
         return {"id": str(published.publication.position)}
+
+    async def _send_to_channel(self, layer: Layer, fields: Fields, key: str | None) -> Fields:
+        channel, content = _channel(fields)
+        # It becomes the name of an event.
+        name = hashlib.sha256(key.encode()).hexdigest()[:32] if key is not None else secrets.token_hex(16)
+        try:
+            await layer.carry_out([Send(channel, content)], f"api-{name}")
+        except NotReadyError as error:
+            raise ChatError(Reason.TRY_AGAIN, f"this cannot be sent now, or nobody knows: {error}") from error
+        return {"channel": channel}
 
 
 def _expect_method(request: Request, *methods: bytes) -> None:
@@ -204,13 +236,35 @@ def _group(fields: Fields) -> str:
         raise ChatError(Reason.BAD_REQUEST, f'"group": {error}') from None
 
 
-def _content(fields: Fields) -> Fields:
+def _frame(fields: Fields) -> Fields:
     """What a consumer would have given to `Group.send`."""
-    content = {name: fields[name] for name in ("text", "close") if fields.get(name) not in (None, False)}
+    content = {name: fields[name] for name in ("text", "bytes", "close") if fields.get(name) not in (None, False)}
     if not content:
         raise ChatError(Reason.BAD_REQUEST, 'say what to send: "text", or "close", or both')
     try:
+        content = _carried(content)
         check_frame(content)
     except (TypeError, ValueError) as error:
         raise ChatError(Reason.BAD_REQUEST, str(error)) from None
     return content
+
+
+def _channel(fields: Fields) -> tuple[str, Fields]:
+    """A channel, and what a consumer would have given to its `Channel.send`."""
+    content = fields.get("content")
+    if not isinstance(content, dict):
+        raise ChatError(Reason.BAD_REQUEST, 'say what to send: "content" is a JSON object')
+    try:
+        channel, content = check_channel(fields["channel"]), _carried(content)
+        check_content(channel, content)
+    except (TypeError, ValueError) as error:
+        raise ChatError(Reason.BAD_REQUEST, str(error)) from None
+    return channel, content
+
+
+def _carried(content: Fields) -> Fields:
+    """With bytes where `codec.encode` had put something for them."""
+    carried: Any = codec.decode(json.dumps(content).encode())
+    if not isinstance(carried, dict):
+        raise TypeError("a message is a JSON object")
+    return carried

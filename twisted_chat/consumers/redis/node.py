@@ -18,6 +18,7 @@ from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import READY, WAITING, connections_key, mailbox_key
+from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import ENQUEUE
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.scripts import Call
@@ -53,6 +54,7 @@ class NodeQueue(Queue):
         self._connections: Final = connections_key(node.encode())
         self._link: Final = QueueLink(reactor, server, up=lambda: self._life.beat())
         self._life: Final = Life(reactor, self._link, node, self._given_up)
+        self.posting: Final = Posting(reactor, self._link, limits)
         self.connections: Callable[[], Collection[str]] = tuple
         self.lost: Callable[[str], None] = lambda _: None
 

@@ -38,7 +38,7 @@ KEY_MS: Final = int(GROUP_HISTORY.keys * 1000)
 
 
 class Posting:
-    """Each worker posts, and each looks after what has to wait: the first one that sees it due."""
+    """Workers and nodes post; each worker looks after what has to wait, and the first that sees it due puts it in."""
 
     _log = Logger()
 
