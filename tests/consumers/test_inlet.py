@@ -44,7 +44,7 @@ class Fixture:
             pause=lambda: self.log.append("pause"),
             resume=lambda: self.log.append("resume"),
             lost=lambda: self.log.append("lost"),
-            empty=lambda: self.log.append("empty"),
+            empty=lambda _: self.log.append("empty"),
         )
 
     def put(self, *names: str, last: bool = False) -> None:

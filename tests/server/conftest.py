@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from txaio import tx
 from zope.interface import alsoProvides
 
+from tests.server.consumers import Consumers
 from twisted_chat.auth import ApiKeys, Origins, TokenKeys
 from twisted_chat.core.limits import Limits
 from twisted_chat.hub import Hub
@@ -305,6 +306,14 @@ def make_server() -> Iterator[Callable[..., InMemoryServer]]:
 def server(make_server: Callable[..., InMemoryServer]) -> InMemoryServer:
     """An open server with its defaults."""
     return make_server()
+
+
+@pytest.fixture
+def consumers(server: InMemoryServer) -> Iterator[Consumers]:
+    """The same with consumers, which the test is."""
+    made = Consumers(server)
+    yield made
+    made.relay.stop()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,12 @@ import pytest
 from twisted.logger import LimitedHistoryLogObserver, Logger
 
 from tests.server.conftest import InMemoryServer, Peer
+from tests.server.consumers import Consumers, frame
 from tests.server.http.http2.conftest import Client
+from twisted_chat.consumers.events import Failed, Join, Leave, Say, Unrouted
+from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.server.connection import Connection
+from twisted_chat.server.consumer_client import ConsumerClient
 
 MANY = 5
 
@@ -26,7 +30,8 @@ def cycles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]
         return sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if is_ours(kind))
 
     # Until logging has begun, Twisted keeps what is logged, and with it who did.
-    monkeypatch.setattr(Connection, "_log", Logger(observer=LimitedHistoryLogObserver(0)))
+    for kind in (Connection, ConsumerClient):
+        monkeypatch.setattr(kind, "_log", Logger(observer=LimitedHistoryLogObserver(0)))
     gc.collect()
     gc.freeze()  # an earlier test's server may still be on its way out
     gc.disable()
@@ -135,6 +140,140 @@ def test_connections_leave_nothing(
     assert not server.site.connections
     assert not server.hub.rooms
     server.clock.advance(120)  # delayed calls that were cancelled are forgotten when they would have been due
+    assert cycles() == []
+
+
+def consumers_client(consumers: Consumers) -> Peer:
+    peer = consumers.client()
+    consumers.tell(Join("g", consumers.top("g")))
+    consumers.tell(Join("other", consumers.top("other")))
+    consumers.publish("g", b'{"text":"hi"}')
+    assert peer.received() == b"\x81\x02hi"
+    consumers.tell(Leave("other"))
+    peer.send(frame(b"hello"))
+    return peer
+
+
+def goes_away(consumers: Consumers) -> Peer:
+    return consumers_client(consumers)
+
+
+def closes(consumers: Consumers) -> Peer:
+    peer = consumers_client(consumers)
+    peer.send(frame(b"\x03\xe8", 8))
+    return peer
+
+
+def is_closed(consumers: Consumers) -> Peer:
+    peer = consumers_client(consumers)
+    consumers.tell(Say({"text": "bye", "close": True}))
+    peer.send(frame(b"\x03\xe8", 8))
+    return peer
+
+
+def is_closed_by_a_group(consumers: Consumers) -> Peer:
+    peer = consumers_client(consumers)
+    consumers.publish("g", b'{"text":"bye","close":true}')
+    consumers.server.clock.advance(1)
+    peer.send(frame(b"\x03\xe8", 8))
+    return peer
+
+
+def is_sent_away(consumers: Consumers) -> Peer:
+    peer = consumers_client(consumers)
+    for connection in list(consumers.server.connections.open):
+        connection.close(ChatError(Reason.GOING_AWAY, "the server restarts"))
+    return peer
+
+
+def was_held_up(consumers: Consumers) -> Peer:
+    peer = consumers.client()
+    consumers.queue.full = True
+    peer.send(frame(b"1"))
+    consumers.queue.full = False
+    consumers.queue.waiting.pop().callback(None)
+    return peer
+
+
+def is_held_up(consumers: Consumers) -> Peer:
+    peer = consumers.client()
+    consumers.queue.full = True
+    peer.send(frame(b"1"))
+    assert peer.transport.producerState == "paused"
+    consumers.queue.full = False
+    return peer
+
+
+def is_refused(consumers: Consumers) -> Peer:
+    peer = consumers.ask()
+    consumers.tell(Say({"close": True}))
+    return peer
+
+
+def is_failed(consumers: Consumers) -> Peer:
+    peer = consumers.ask()
+    consumers.tell(Failed())
+    return peer
+
+
+def is_not_answered(consumers: Consumers) -> Peer:
+    peer = consumers.ask()
+    consumers.server.clock.advance(10)
+    return peer
+
+
+def does_not_wait(consumers: Consumers) -> Peer:
+    return consumers.ask()
+
+
+def is_for_the_rest_of_the_site(consumers: Consumers) -> Peer:
+    peer = consumers.ask("/chat/kitchen")
+    consumers.tell(Unrouted())
+    return peer
+
+
+def is_for_nobody(consumers: Consumers) -> Peer:
+    peer = consumers.ask("/nowhere")
+    consumers.tell(Unrouted())
+    return peer
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [
+        goes_away,
+        closes,
+        is_closed,
+        is_closed_by_a_group,
+        is_sent_away,
+        was_held_up,
+        is_held_up,
+        is_refused,
+        is_failed,
+        is_not_answered,
+        does_not_wait,
+        is_for_the_rest_of_the_site,
+        is_for_nobody,
+    ],
+    ids=lambda visit: visit.__name__,
+)
+def test_clients_of_consumers_leave_nothing(
+    server: InMemoryServer,
+    consumers: Consumers,
+    cycles: Callable[[], list[str]],
+    visit: Callable[[Consumers], Peer],
+) -> None:
+    for _ in range(MANY):
+        peer = visit(consumers)
+        peer.received()
+        server.peers.remove(peer)
+        leave(peer)
+        del peer
+    assert not server.site.connections
+    assert not consumers.groups.rooms
+    consumers.queue.events.clear()
+    consumers.queue.waiting.clear()
+    server.clock.advance(120)
     assert cycles() == []
 
 

@@ -31,7 +31,7 @@ class Inlet:
     lost
         the queue does not know this connection any more
     empty
-        is called each time that everything has been taken
+        is called with it each time that everything has been taken
     """
 
     _log = Logger()
@@ -45,7 +45,7 @@ class Inlet:
         pause: Callable[[], None],
         resume: Callable[[], None],
         lost: Callable[[], None],
-        empty: Callable[[], None],
+        empty: Callable[[Inlet], None],
     ) -> None:
         self._reactor: Final = reactor
         self._queue: Final = queue
@@ -134,7 +134,7 @@ class Inlet:
 
     def _ran(self, _: object) -> None:
         self._running = None
-        self._empty()
+        self._empty(self)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):

@@ -103,12 +103,6 @@ class Sockets:
 
     def connect(self, client: Client, handshake: Mapping[str, Any]) -> None:
         """A client is there, and waits for an answer."""
-
-        def empty() -> None:
-            if inlet in self._ending:
-                self._ending.discard(inlet)
-                self._ended.fire()
-
         inlet = Inlet(
             self._reactor,
             self._queue,
@@ -116,7 +110,7 @@ class Sockets:
             pause=client.pause,
             resume=client.resume,
             lost=client.lost,
-            empty=empty,
+            empty=self._empty,
         )
         self._clients[client.name] = client, inlet
         self._put(client, inlet, CONNECT, handshake)
@@ -164,6 +158,11 @@ class Sockets:
         order = inlet.next
         content = {**content, "reply_channel": reply_channel(client.name), "order": order}
         inlet.put(Event(f"{client.name}.{order}", channel, content), last=last)
+
+    def _empty(self, inlet: Inlet) -> None:
+        if inlet in self._ending:
+            self._ending.discard(inlet)
+            self._ended.fire()
 
     # What clients are told
 

@@ -57,12 +57,12 @@ class ConsumerClient(Connection):
         socket.adopt(self, self)
         self.name: Final = connections.name()
         self.path: Final = session.room
-        self._socket: Final = socket
+        self._socket = socket
         self._request: Request | None = request
         self._sockets: Final = sockets
         self._groups: Final = groups
         self._visitor: Final = visitor
-        self._otherwise: Final = otherwise
+        self._otherwise: Callable[[], None] | None = otherwise
         self._timeout: IDelayedCall | None = None
         self._members: dict[str, GroupMember] = {}
         self._joining: dict[str, Position] = {}
@@ -107,6 +107,7 @@ class ConsumerClient(Connection):
         if request is None:
             return
         self._stop_waiting()
+        self._otherwise = None
         self._socket.subprotocol = subprotocol if isinstance(subprotocol, str) else None
         try:
             upgrade(request, self._socket)
@@ -116,11 +117,11 @@ class ConsumerClient(Connection):
     def unrouted(self) -> None:
         if self._request is None:
             return
-        self._request = None
-        self._stop_waiting()
+        self._request, otherwise = None, self._otherwise
+        assert otherwise is not None
         self._sockets.forget(self)
         self._end("unrouted")
-        self._otherwise()
+        otherwise()
 
     def consumer_failed(self) -> None:
         self._refuse(ChatError(Reason.INTERNAL, "the consumer of this failed; the server's log says why"))
@@ -275,8 +276,9 @@ class ConsumerClient(Connection):
             super().judge(beats)
 
     def _stop_waiting(self) -> None:
-        if self._timeout is not None and self._timeout.active():
-            self._timeout.cancel()
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None and timeout.active():
+            timeout.cancel()
 
     def _over(self, code: int, reason: str) -> None:
         if not self._gone:
@@ -299,3 +301,6 @@ class ConsumerClient(Connection):
             reason=self._reason,
         )
         self._all.remove(self)
+        # They refer to it, and it to them: without that, all of it is freed now.
+        self._otherwise = None
+        del self.edge, self._socket
