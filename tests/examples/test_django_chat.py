@@ -39,6 +39,30 @@ for name in ("ann", "bob"):
     User.objects.create_user(name, password={PASSWORD!r})
 """
 
+DOOMED = """
+import os
+import time
+from pathlib import Path
+
+from chat.models import Room
+from project.routing import channel_routing
+
+store = Room.say
+
+def hang(text):
+    Path(os.environ["HANGS"], text).touch()
+    time.sleep(600)
+
+def say(room, author_id, text, key=None):
+    if text == "before":
+        hang(text)
+    store(room, author_id, text, key)
+    hang(text)
+
+Room.say = say
+"""
+"""The routing of a worker that stops in the middle of an event: before or after the message is stored."""
+
 
 class Site:
     """The whole: `web` is Django, `chat` the server, `worker` what runs the consumers."""
@@ -78,6 +102,16 @@ class Site:
             *("worker", "chat-worker", *relay, "--routing", "project.routing:channel_routing", "--threads", "2"),
             ready="runs consumers of",
             **self._environ,
+        )
+        self.hangs = stage.directory / "hangs"
+        self.hangs.mkdir()
+        (stage.directory / "doomed.py").write_text(DOOMED)
+        self.doomed_worker = stage.twistd(
+            *("doomed", "chat-worker", *relay, "--routing", "doomed:channel_routing", "--threads", "3"),
+            ready="runs consumers of",
+            **self._environ,
+            PYTHONPATH=str(stage.directory),
+            HANGS=str(self.hangs),
         )
 
     def start(self) -> None:
@@ -321,6 +355,35 @@ def test_the_same_key_is_stored_once(site: Site, room: str, client: Callable[...
     assert [answer["number"] for answer in answers] == [2, 2]
     assert site.request("POST", f"{room}/messages/", "bob", message="hi", key="k2").json()["number"] == 3
     assert site.stored(room) == [(1, "ann", "hi"), (2, "ann", "hi"), (3, "bob", "hi")]
+
+
+def test_a_worker_is_killed_in_the_middle_of_an_event(
+    site: Site, room: str, client: Callable[..., Client], eventually: Callable[..., Any]
+) -> None:
+    rooms = room, site.make_room(), site.make_room()
+    clients = [client(each) for each in rooms]
+    for each in clients:
+        assert each.hears() == {"history": []}
+    site.worker.stop()
+    try:
+        site.doomed_worker.start()
+        for each, said in zip(clients, ("before", "with a key", "without a key"), strict=True):
+            each.says({"message": said} if said == "without a key" else {"message": said, "key": "k"})
+        eventually(lambda: len(list(site.hangs.iterdir())) == len(rooms))
+        assert [len(site.stored(each)) for each in rooms] == [0, 1, 1]
+    finally:
+        site.doomed_worker.stop(signal.SIGKILL)
+        site.worker.start()
+    # Another worker runs the same events again, and each client sees what it said.
+    assert [(said["number"], said["message"]) for said in (each.hears() for each in clients)] == [
+        (1, "before"),
+        (1, "with a key"),
+        (2, "without a key"),
+    ]
+    assert [len(site.stored(each)) for each in rooms] == [1, 1, 2]
+    for each in clients:
+        each.says({"message": "and now?", "key": "k2"})
+        assert each.hears()["message"] == "and now?", "and nothing of it was told twice"
 
 
 def test_what_was_missed_is_told(site: Site, room: str, client: Callable[..., Client]) -> None:
