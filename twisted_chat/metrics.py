@@ -151,6 +151,7 @@ class Metrics:
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
         events: Callable[[], int | None] | None = None,
+        delayed: Callable[[], int | None] | None = None,
         paused: Callable[[], int] | None = None,
         certificates: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
@@ -164,6 +165,8 @@ class Metrics:
             bytes waiting for clients that read slowly
         events
             those in the queue of consumers; None: that is not known now
+        delayed
+            those that wait for their time before they come into it; None: that is not known now
         paused
             clients of consumers that are not read from, because that queue is full
         certificates
@@ -178,6 +181,10 @@ class Metrics:
         if events is not None:
             self._watched.number(
                 "twisted_chat_consumer_events_waiting", "Events in the queue of consumers, running or not.", events
+            )
+        if delayed is not None:
+            self._watched.number(
+                "twisted_chat_consumer_events_delayed", "Messages of consumers that wait for their time.", delayed
             )
         if paused is not None:
             self._watched.number(

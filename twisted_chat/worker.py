@@ -104,7 +104,7 @@ class WorkerService(Service):
             self._relay, tell_nodes(self._relay), self.worker.posting.post, self.worker.posting.delay
         )
         self.worker.intake.told = self._told
-        self.metrics.watch(events=lambda: self.worker.waiting)
+        self.metrics.watch(events=lambda: self.worker.waiting, delayed=lambda: self.worker.delayed)
         self._channels: Final = loaded.router.channels()
         self._end_outside: Callable[[], None] = lambda: None
         self._notifier: Final = Notifier(environ)

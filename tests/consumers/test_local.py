@@ -204,6 +204,7 @@ def delayed(name: str) -> Event:
 def test_what_is_delayed_is_sent_when_its_time_has_come(one: Fixture) -> None:
     for name, seconds in (("x", 5.0), ("y", 2.0)):
         one.queue.delay(delayed(name), seconds)
+    assert (one.queue.delayed, one.queue.waiting) == (2, 0)
     one.clock.advance(1.9)
     assert not one.layer.log
     one.clock.advance(0.1)

@@ -19,6 +19,7 @@ from tests.twistd import run, until
 
 EVENTS = "twisted_chat_consumer_events_total"
 WAITING = "twisted_chat_consumer_events_waiting"
+DELAYED = "twisted_chat_consumer_events_delayed"
 PAUSED = "twisted_chat_consumer_clients_paused"
 
 
@@ -72,7 +73,7 @@ def test_a_server_that_runs_them_counts(start_server: Serve) -> None:
     assert here.events("websocket.receive", "done") == 1
     assert here.events("websocket.receive", "bad_frame") == 2
     assert here.counted("twisted_chat_consumer_seconds_count", channel="websocket.receive") == 3
-    assert (here.counted(WAITING), here.counted(PAUSED)) == (0, 0)
+    assert (here.counted(WAITING), here.counted(DELAYED), here.counted(PAUSED)) == (0, 0, 0)
     assert "Traceback" not in server.log
     assert server.log.count("is dropped") == 1
 
@@ -124,6 +125,11 @@ def test_a_worker_waits_for_redis_and_then_works(
         until(lambda: (there.counted(WAITING), there.counted(PAUSED)) == (0, 0))
 
     until(lambda: here.events("websocket.disconnect", "unrouted") == 1)
+    with connected(server.url, "/tool") as client:
+        client.recv(30)
+        client.send("delay 3600000 something")
+        for place in (here, there):
+            until(lambda place=place: place.counted(DELAYED) == 1)
     redis.signal(signal.SIGSTOP)
     until(lambda: not here.is_ready())
     assert here.get("/readyz").json()["obstacles"][0]["code"] == "relay"

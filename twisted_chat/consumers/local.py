@@ -123,6 +123,11 @@ class LocalQueue(Queue):
         """How many events there are, those that run among them."""
         return self._waiting
 
+    @property
+    def delayed(self) -> int:
+        """How many wait for their time, and are not among these."""
+        return len(self._delayed)
+
     def session_of(self, connection: str) -> bytes | None:
         """What its consumers keep, as JSON."""
         mailbox = self._mailboxes.get(connection)

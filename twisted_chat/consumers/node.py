@@ -53,6 +53,10 @@ class _Kind(Protocol):
     def waiting(self) -> int | None:
         """How many events there are; with workers, at the last `look`."""
 
+    @property
+    def delayed(self) -> int | None:
+        """The same of those whose time has not come."""
+
     async def look(self) -> None:
         """Find that out, where it is not known here. Never fails, but by being cancelled."""
 
@@ -95,7 +99,11 @@ class ConsumerNode:
             else _Here(reactor, routing, threads, environ, directory, self._relay, tell, metrics, many=many)
         )
         self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
-        metrics.watch(events=lambda: self._kind.waiting, paused=lambda: self.sockets.paused)
+        metrics.watch(
+            events=lambda: self._kind.waiting,
+            delayed=lambda: self._kind.delayed,
+            paused=lambda: self.sockets.paused,
+        )
 
     @property
     def layer(self) -> Layer:
@@ -174,6 +182,10 @@ class _Here:
     def waiting(self) -> int:
         return self.queue.waiting
 
+    @property
+    def delayed(self) -> int:
+        return self.queue.delayed
+
     async def look(self) -> None:
         """It is known at any time."""
 
@@ -207,6 +219,10 @@ class _Remote:
     @property
     def waiting(self) -> int | None:
         return self.queue.waiting
+
+    @property
+    def delayed(self) -> int | None:
+        return self.queue.delayed
 
     async def look(self) -> None:
         await self.queue.look()

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
-from twisted_chat.consumers.redis.names import WAITING
+from twisted_chat.consumers.redis.names import DELAYED, WAITING
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code, is_expected
@@ -59,6 +59,8 @@ class QueueLink:
         """When the connection that there is was made; None while there is none."""
         self.waiting: int | None = None
         """How many events there were when somebody looked, of all connections; None: that is not known."""
+        self.delayed: int | None = None
+        """The same of those whose time had not come."""
 
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
@@ -77,8 +79,9 @@ class QueueLink:
 
     async def look(self) -> None:
         """Find out how many events wait. Raises `NotReadyError`."""
-        self.waiting = None
-        self.waiting = int(await self.execute("GET", WAITING) or 0)
+        self.waiting = self.delayed = None
+        waiting = int(await self.execute("GET", WAITING) or 0)
+        self.waiting, self.delayed = waiting, await self.execute("ZCARD", DELAYED)
 
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value

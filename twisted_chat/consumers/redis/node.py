@@ -75,6 +75,11 @@ class NodeQueue(Queue):
         """How many events there were at the last `look`, those that run among them."""
         return self._link.waiting
 
+    @property
+    def delayed(self) -> int | None:
+        """The same of those whose time had not come."""
+        return self._link.delayed
+
     async def look(self) -> None:
         """Find out how many events there are, of all nodes."""
         with suppress(NotReadyError):

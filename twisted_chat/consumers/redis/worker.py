@@ -140,6 +140,11 @@ class Worker:
         """How many events there were when `ready` was asked last, of all workers."""
         return self._link.waiting
 
+    @property
+    def delayed(self) -> int | None:
+        """The same of those whose time had not come."""
+        return self._link.delayed
+
     async def ready(self) -> None:
         """Raises `ChatError` where no events can be taken now."""
         try:
