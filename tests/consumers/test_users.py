@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from twisted_chat.consumers import (
+    channel_and_http_session,
+    channel_and_http_session_user_from_http,
     channel_session_user,
     channel_session_user_from_http,
     http_session,
@@ -17,7 +19,14 @@ from twisted_chat.consumers import (
 )
 from twisted_chat.testing import Consumers
 
-DECORATORS = [http_session, http_session_user, channel_session_user, channel_session_user_from_http]
+DECORATORS = [
+    http_session,
+    http_session_user,
+    channel_session_user,
+    channel_session_user_from_http,
+    channel_and_http_session,
+    channel_and_http_session_user_from_http,
+]
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)

@@ -69,6 +69,13 @@ class Who(WebsocketConsumer):
     def receive(self, text):
         self.send("still " + self.message.user.get_username())
 
+class Both(WebsocketConsumer):
+    http_user_and_session = True
+
+    def receive(self, text):
+        self.message.http_session["text"] = text
+        self.send(self.message.user.get_username())
+
 class Stream(JsonWebsocketConsumer):
     channel_session_user = True
 
@@ -81,6 +88,7 @@ class Streams(WebsocketDemultiplexer):
 
 channel_routing = [
     route_class(Streams, path="^/streams/"),
+    route_class(Both, path="^/both/"),
     route("websocket.connect", ws_connect, path="^/who/"),
     route("websocket.receive", ws_receive, path="^/who/"),
     route("websocket.connect", visited, path="^/visited/"),
@@ -267,8 +275,13 @@ def test_what_a_consumer_keeps_in_djangos_session_is_there(
 ) -> None:
     cookie = f"sessionid={project.session}"
     assert client(project.filtered, "/visited/", Cookie=cookie).recv(timeout=60) == "ann"
+    both = client(project.filtered, "/both/", Cookie=cookie)
+    both.send("said later")
+    assert both.recv(timeout=60) == "ann"
+    # It is saved when the consumer has returned, and what that sends is sent after that.
     asked = "import django; django.setup(); from django.contrib.sessions.models import Session;"
-    assert project.run(f"{asked} print(Session.objects.get().get_decoded()['visited'])") == "True"
+    kept = project.run(f"{asked} kept = Session.objects.get().get_decoded(); print(kept['visited'], kept['text'])")
+    assert kept == "True said later"
 
 
 def visit(people: People, project: Project) -> Page:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from twisted_chat.consumers.channel import Channel, Group
 from twisted_chat.consumers.decorators import allowed_hosts_only, channel_session, enforce_ordering, on_reactor
 from twisted_chat.consumers.elsewhere import send_through
-from twisted_chat.consumers.errors import DenyConnection, SendNotAvailableOnDemultiplexer
+from twisted_chat.consumers.errors import ConsumeLater, DenyConnection, SendNotAvailableOnDemultiplexer
 from twisted_chat.consumers.generic import BaseConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.multiplexing import WebsocketDemultiplexer, WebsocketMultiplexer
 from twisted_chat.consumers.routing import include, route, route_class
 from twisted_chat.consumers.session import ChannelSession
 from twisted_chat.consumers.users import (
+    channel_and_http_session,
+    channel_and_http_session_user_from_http,
     channel_session_user,
     channel_session_user_from_http,
     http_session,
@@ -26,6 +28,7 @@ __all__ = [
     "BaseConsumer",
     "Channel",
     "ChannelSession",
+    "ConsumeLater",
     "DenyConnection",
     "Group",
     "JsonWebsocketConsumer",
@@ -35,6 +38,8 @@ __all__ = [
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
     "allowed_hosts_only",
+    "channel_and_http_session",
+    "channel_and_http_session_user_from_http",
     "channel_session",
     "channel_session_user",
     "channel_session_user_from_http",

@@ -52,6 +52,11 @@ def json_encoder() -> type[json.JSONEncoder]:
     return encoder
 
 
+def session_cookie() -> str:
+    """The name of the cookie with the key of Django's session. Raises `RuntimeError` without Django."""
+    return str(_settings().SESSION_COOKIE_NAME)
+
+
 def http_session(cookies: Mapping[str, str]) -> Any:
     """Django's session of a visitor with these cookies; None for one without. Raises `RuntimeError` without Django."""
     settings = _settings()

@@ -7,6 +7,14 @@ class DenyConnection(Exception):  # noqa: N818 - the name that it has in Channel
     """Raised by a consumer of ``websocket.connect``: refuse the client with 403."""
 
 
+class ConsumeLater(Exception):  # noqa: N818 - the name that it has in Channels
+    """Raised by a consumer of a channel of the application's own: call it again later with this message.
+
+    Up to ten times, after 0.1 seconds and then each time twice as long. Messages of clients are not put off: they are
+    run in order.
+    """
+
+
 class SendNotAvailableOnDemultiplexer(Exception):  # noqa: N818 - the name that it has in Channels
     """A consumer of a stream sends without its ``multiplexer``, so that nobody would know of which stream it is."""
 

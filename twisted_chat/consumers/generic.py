@@ -12,7 +12,11 @@ from twisted_chat.consumers.errors import BadFrameError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.routing import Route, route_class
-from twisted_chat.consumers.users import channel_session_user, channel_session_user_from_http
+from twisted_chat.consumers.users import (
+    channel_and_http_session_user_from_http,
+    channel_session_user,
+    channel_session_user_from_http,
+)
 
 
 class BaseConsumer:
@@ -71,6 +75,8 @@ class WebsocketConsumer(BaseConsumer):
         has no effect: order is always kept
     http_user
         True: messages have `user` and `channel_session`, see `twisted_chat.consumers.users`
+    http_user_and_session
+        True: they have `http_session` besides
     """
 
     method_mapping: ClassVar[Mapping[str, str]] = {
@@ -80,6 +86,7 @@ class WebsocketConsumer(BaseConsumer):
     }
     strict_ordering: ClassVar[bool] = False
     http_user: ClassVar[bool] = False
+    http_user_and_session: ClassVar[bool] = False
     groups: ClassVar[Iterable[str] | None] = None
 
     def __init__(self, message: Message, **kwargs: Any) -> None:
@@ -88,6 +95,8 @@ class WebsocketConsumer(BaseConsumer):
 
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
         handler = super().get_handler(message, **kwargs)
+        if self.http_user_and_session:
+            return channel_and_http_session_user_from_http(handler)
         if not self.http_user:
             return handler
         return (channel_session_user_from_http if message.channel.name == CONNECT else channel_session_user)(handler)

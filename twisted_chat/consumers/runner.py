@@ -20,11 +20,12 @@ from twisted.python.threadpool import ThreadPool
 
 from twisted_chat.consumers.complaints import Complaints
 from twisted_chat.consumers.decorators import ON_REACTOR
-from twisted_chat.consumers.errors import BadFrameError, DenyConnection, NotReadyError
+from twisted_chat.consumers.errors import BadFrameError, ConsumeLater, DenyConnection, NotReadyError
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, Effect, Event, Failed, Instruction, Send, Unrouted
 from twisted_chat.consumers.message import Message
 from twisted_chat.consumers.metrics import ConsumerMetrics, Result
 from twisted_chat.consumers.names import DELAY, connection_of
+from twisted_chat.consumers.retries import put_off
 from twisted_chat.consumers.routing import Match, Router
 from twisted_chat.consumers.run import Layer, Run, current
 
@@ -156,6 +157,8 @@ class Runner:
             await self._call(match, run)
         except DenyConnection:
             failed = not self._deny(event, run)
+        except ConsumeLater:
+            failed = not self._put_off(event, run)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a consumer raises; exit() ends it, not us
             failed, bad_frame = True, isinstance(error, BadFrameError)
             self._failed(event, Failure())
@@ -223,6 +226,19 @@ class Runner:
             )
             return False
         run.effects = [Send(reply, {"close": True})]
+        return True
+
+    def _put_off(self, event: Event, run: Run) -> bool:
+        try:
+            run.effects = [put_off(event)]
+        except ValueError as error:
+            self._log.error(
+                "the consumer of {channel} raised ConsumeLater on event {event}, which is over: {error}",
+                channel=event.channel,
+                event=event.id,
+                error=str(error),
+            )
+            return False
         return True
 
 

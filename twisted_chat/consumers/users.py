@@ -29,8 +29,9 @@ def http_session(consumer: F) -> F:
     def around(message: Message, call: Callable[[], Any]) -> Any:
         if hasattr(message, "http_session"):
             return call()
-        session = message.http_session = django.http_session(message.cookies)
+        message.http_session = django.http_session(message.cookies)
         result = call()
+        session = message.http_session
         if session is not None and session.modified:
             session.save()
         return result
@@ -67,6 +68,30 @@ def channel_session_user_from_http(consumer: F) -> F:
         return call()
 
     return http_session(channel_session(_around(channel_session_user(consumer), around)))
+
+
+def channel_and_http_session(consumer: F) -> F:
+    """Gives both sessions. The channel's keeps the key of the visitor's, which so is there in later messages, too."""
+
+    def around(message: Message, call: Callable[[], Any]) -> Any:
+        if message.http_session is None:
+            message.http_session = django.http_session(message.channel_session)
+        else:
+            message.channel_session.setdefault(django.session_cookie(), message.http_session.session_key)
+        return call()
+
+    return http_session(channel_session(_around(consumer, around)))
+
+
+def channel_and_http_session_user_from_http(consumer: F) -> F:
+    """The same, and what `channel_session_user_from_http` does."""
+
+    def around(message: Message, call: Callable[[], Any]) -> Any:
+        if message.http_session is not None:
+            transfer_user(message.http_session, message.channel_session)
+        return call()
+
+    return channel_and_http_session(_around(channel_session_user(consumer), around))
 
 
 def transfer_user(from_session: Mapping[str, Any], to_session: MutableMapping[str, Any]) -> None:
