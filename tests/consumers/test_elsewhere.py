@@ -7,19 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
-from twisted_chat.consumers import Channel, Group, send_through
+from tests.consumers.conftest import Serve, Worker
+from tests.relay.redis_server import RedisServer
+from twisted_chat.consumers import Channel, Group, elsewhere, send_through
 from twisted_chat.consumers import run as running
 from twisted_chat.consumers.elsewhere import ApiSender
 from twisted_chat.consumers.errors import NotReadyError
-
-if TYPE_CHECKING:
-    from tests.consumers.conftest import Serve, Worker
-    from tests.relay.redis_server import RedisServer
 
 PATIENCE = 60.0
 
@@ -155,8 +153,10 @@ def test_consumers_are_reached_from_elsewhere(
             *("--relay", "memory:", "--routing", "behaviour_app:channel_routing", "--api-key-file", str(key))
         )
     monkeypatch.setattr(running, "_elsewhere", [])
+    monkeypatch.setattr(elsewhere, "TIMEOUT", PATIENCE)
     send_through(server.url, key.read_text())
-    with connect(f"{server.url.replace('http', 'ws', 1)}/tool", proxy=None, compression=None) as client:
+    url = f"{server.url.replace('http', 'ws', 1)}/tool"
+    with connect(url, proxy=None, compression=None, open_timeout=PATIENCE) as client:
         client.recv(PATIENCE)
         client.send("who")
         name = str(client.recv(PATIENCE))

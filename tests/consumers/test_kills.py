@@ -155,7 +155,7 @@ def test_a_worker_is_killed(
 def test_what_is_delayed_outlives_workers(start_server: Serve, work: Callable[[], Worker], redis: RedisServer) -> None:
     server = start_server("--relay", redis.url, "--consumers", "remote")
     first, _ = work(), work()
-    with connect(f"{server.url.replace('http', 'ws', 1)}/tool", proxy=None, compression=None) as socket:
+    with come(server, "/tool") as socket:
         socket.recv(PATIENCE)
         for number in range(COUNT):
             socket.send(f"delay {10 * number} {number}")

@@ -128,8 +128,7 @@ def test_a_worker_waits_for_redis_and_then_works(
     with connected(server.url, "/tool") as client:
         client.recv(30)
         client.send("delay 3600000 something")
-        for place in (here, there):
-            until(lambda place=place: place.counted(DELAYED) == 1)
+        until(lambda: here.counted(DELAYED) == there.counted(DELAYED) == 1)
     redis.signal(signal.SIGSTOP)
     until(lambda: not here.is_ready())
     assert here.get("/readyz").json()["obstacles"][0]["code"] == "relay"
