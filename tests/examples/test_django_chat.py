@@ -357,9 +357,7 @@ def test_the_same_key_is_stored_once(site: Site, room: str, client: Callable[...
     assert site.stored(room) == [(1, "ann", "hi"), (2, "ann", "hi"), (3, "bob", "hi")]
 
 
-def test_a_worker_is_killed_in_the_middle_of_an_event(
-    site: Site, room: str, client: Callable[..., Client], eventually: Callable[..., Any]
-) -> None:
+def test_a_worker_is_killed_in_the_middle_of_an_event(site: Site, room: str, client: Callable[..., Client]) -> None:
     rooms = room, site.make_room(), site.make_room()
     clients = [client(each) for each in rooms]
     for each in clients:
@@ -369,7 +367,7 @@ def test_a_worker_is_killed_in_the_middle_of_an_event(
         site.doomed_worker.start()
         for each, said in zip(clients, ("before", "with a key", "without a key"), strict=True):
             each.says({"message": said} if said == "without a key" else {"message": said, "key": "k"})
-        eventually(lambda: len(list(site.hangs.iterdir())) == len(rooms))
+        until(lambda: len(list(site.hangs.iterdir())) == len(rooms))
         assert [len(site.stored(each)) for each in rooms] == [0, 1, 1]
     finally:
         site.doomed_worker.stop(signal.SIGKILL)
