@@ -18,7 +18,7 @@ from tests.twistd import Server
 
 StartServer = Callable[..., Server]
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 ROUTING = """
 from twisted_chat.consumers import route
 
@@ -66,7 +66,7 @@ def test_a_page_whose_name_leads_here_gets_nothing(twistd: StartServer, tmp_path
         assert handshake(server, "localhost", path) == (101, "")
     assert [each["message"] for each in server.history()] == ["for ann only"]
     # Probes come under any name.
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "admin.sock"))) as probe:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "admin.sock")), timeout=PATIENCE) as probe:
         assert probe.get("http://evil.example/healthz").status_code == 200
         assert 'refusals_total{reason="host_not_allowed"} 15' in probe.get("http://evil.example/metrics").text
     assert "Traceback" not in server.log
