@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import hiredis
@@ -53,8 +54,14 @@ def reactor() -> Any:
 
 
 @pytest.fixture
-def queue(reactor: Any) -> NodeQueue:
-    return NodeQueue(reactor, parse_url("redis+unix:///redis.sock"), "node")
+def queue(reactor: Any) -> Iterator[NodeQueue]:
+    queue = NodeQueue(reactor, parse_url("redis+unix:///redis.sock"), "node")
+    yield queue
+    # What waits for ever would be ended by the collector, in the middle of another test.
+    stopped = Deferred.fromCoroutine(queue.stop(clean=False))
+    reactor.advance(0)
+    assert stopped.called
+    assert reactor.getDelayedCalls() == []
 
 
 def started(queue: NodeQueue) -> list[None]:
