@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "twisted_chat"
 MAY_IMPORT: dict[str, set[str]] = {
     "core": {"core"},
     "wire": {"core", "wire"},
-    "relay": {"core", "relay"},
+    "waiting": set(),
+    "relay": {"core", "waiting", "relay"},
     "message_metrics": set(),
     "metrics": {"core", "message_metrics"},
     "direct": set(),
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"core"},
     "config": {"core", "relay", "settings"},
     "options": {"config", "settings"},
-    "consumers": {"core", "wire", "direct", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
+    "consumers": {"core", "wire", "direct", "waiting", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
     "server": {
         *("core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs"),
         *("consumers", "server"),

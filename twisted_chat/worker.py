@@ -22,7 +22,6 @@ from twisted_chat.consumers.metrics import ConsumerMetrics
 from twisted_chat.consumers.node import outside
 from twisted_chat.consumers.run import open_outside
 from twisted_chat.consumers.runner import Pool, Runner
-from twisted_chat.consumers.waiting import within
 from twisted_chat.hub import Hub
 from twisted_chat.listening import AdminPort, Listening
 from twisted_chat.logs import ServiceLog
@@ -36,6 +35,7 @@ from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.tls.certificates import CertificateError
 from twisted_chat.signals import end_failed, one_line
 from twisted_chat.systemd import Notifier, Watchdog
+from twisted_chat.waiting import within
 
 __all__ = ["Options", "WorkerService", "makeService"]
 

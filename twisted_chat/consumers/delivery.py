@@ -27,10 +27,10 @@ from twisted_chat.consumers.events import (
     encode_instructions,
 )
 from twisted_chat.consumers.names import DELAY, connection_of, group_room, node_of, node_room
-from twisted_chat.consumers.waiting import gathered
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest
 from twisted_chat.relay.interface import HistoryLimits, Relay
+from twisted_chat.waiting import gathered
 
 GROUP_HISTORY: Final = HistoryLimits(count=1_000, age=120.0, keys=30.0)
 """What is kept of a group, and of what a node is to do: for whoever missed it while a link was lost. Keys are for the

@@ -17,7 +17,7 @@ from twisted_chat.consumers.events import CONNECT, DISCONNECT, Event
 from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
 from twisted_chat.consumers.run import Layer
 from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
-from twisted_chat.consumers.waiting import Signal
+from twisted_chat.waiting import Signal
 
 RETRY: Final = 0.2
 """Seconds until what could not be carried out is tried again."""

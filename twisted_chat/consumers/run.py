@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted_chat.consumers import codec
 from twisted_chat.consumers.events import Effect, Event, Instruction
 from twisted_chat.consumers.session import ChannelSession
-from twisted_chat.consumers.waiting import gather
+from twisted_chat.waiting import gather
 
 
 class Layer(Protocol):

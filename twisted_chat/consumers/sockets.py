@@ -26,8 +26,8 @@ from twisted_chat.consumers.events import (
 from twisted_chat.consumers.inlet import Inlet
 from twisted_chat.consumers.names import reply_channel
 from twisted_chat.consumers.queue import Queue
-from twisted_chat.consumers.waiting import Signal
 from twisted_chat.core.publication import Position
+from twisted_chat.waiting import Signal
 
 
 class Client(Protocol):

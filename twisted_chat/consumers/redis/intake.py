@@ -11,10 +11,10 @@ from twisted.logger import Logger
 
 from twisted_chat.consumers.redis.connection import BlockingLink
 from twisted_chat.consumers.redis.names import READY, WORKERS
-from twisted_chat.consumers.waiting import Signal
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import error_code, is_expected
 from twisted_chat.relay.redis.url import RedisServer
+from twisted_chat.waiting import Signal
 
 WAIT: Final = 1.0
 """Seconds that one question for tokens waits in Redis."""

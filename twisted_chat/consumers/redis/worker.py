@@ -31,12 +31,12 @@ from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, RELEASE
 from twisted_chat.consumers.run import Layer
 from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
-from twisted_chat.consumers.waiting import Signal
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import refusal
 from twisted_chat.relay.redis.scripts import Call
 from twisted_chat.relay.redis.url import RedisServer
+from twisted_chat.waiting import Signal
 
 KEEPING: Final = 2.0
 """Seconds between two times at which a worker says what it is busy with, and looks for what dead ones have left."""

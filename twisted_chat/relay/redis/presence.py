@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.relay.redis.errors import is_expected
-from twisted_chat.relay.redis.gather import gather
 from twisted_chat.relay.redis.names import NODES, channel, counts_key, handles_key, members_key, rooms_key
 from twisted_chat.relay.redis.scripts import HEARTBEAT, PRESENCE, Call
+from twisted_chat.waiting import gather
 
 BEAT: Final = 5.0
 """Seconds between two signs of life."""

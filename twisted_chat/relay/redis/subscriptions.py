@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.relay.redis.names import channel
 from twisted_chat.relay.redis.protocol import SubscriberProtocol
+from twisted_chat.waiting import Signal
 
 SLICE: Final = 250
 """Rooms that have to prove their position at a time, so that other commands need not wait for 20,000 of them."""
@@ -45,7 +46,7 @@ class Subscriptions:
         self._resumed = resumed
         self._paced = paced
         self._protocol: SubscriberProtocol | None = None
-        self._unconfirmed: dict[str, _Confirmation] = {}
+        self._unconfirmed: dict[str, Signal] = {}
         self._resuming: Deferred[None] | None = None
 
     def add(self, room: str) -> None:
@@ -55,7 +56,7 @@ class Subscriptions:
             return
         self.rooms[name] = room
         if self._protocol is not None:
-            confirmation = self._unconfirmed[room] = _Confirmation()
+            confirmation = self._unconfirmed[room] = Signal()
             self._protocol.subscribe((name,)).addBoth(self._confirmed, room, confirmation)
 
     def remove(self, room: str) -> None:
@@ -104,28 +105,11 @@ class Subscriptions:
             self._resumed(rooms[begin : begin + SLICE])
             await self._paced()
 
-    def _confirmed(self, _: object, room: str, confirmation: _Confirmation) -> None:
+    def _confirmed(self, _: object, room: str, confirmation: Signal) -> None:
         """Or not, and then the link is down, which is told to those who wait."""
         if self._unconfirmed.get(room) is confirmation:
             del self._unconfirmed[room]
         confirmation.fire()
-
-
-class _Confirmation:
-    """Of one SUBSCRIBE; fires once."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Deferred[None]] = []
-
-    def wait(self) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
-
-    def fire(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
 
 
 def _ignore(_: Failure) -> None:

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import Position
 from twisted_chat.relay.redis.errors import is_expected
-from twisted_chat.relay.redis.gather import gather
 from twisted_chat.relay.redis.names import position_key
+from twisted_chat.waiting import gather
 
 EVERY: Final = (25.0, 40.0)
 """Seconds between two rounds, at least and at most."""

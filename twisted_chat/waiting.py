@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
+T = TypeVar("T")
+
 
 def gathered(begun: Sequence[Deferred[None]]) -> Deferred[None]:
     """`gather` as a Deferred; of one alone, which is what there mostly is, it is that one."""
-    return begun[0] if len(begun) == 1 else Deferred.fromCoroutine(gather(begun))
+    return begun[0] if len(begun) == 1 else Deferred.fromCoroutine(_gather_all(begun))
 
 
-async def gather(begun: Iterable[Deferred[Any]]) -> None:
-    """Returns when all have been answered; raises the first error as it was."""
-    waiting = list(begun)
-    if not waiting:
-        return
+async def _gather_all(begun: Iterable[Deferred[None]]) -> None:
+    await gather(begun)
+
+
+async def gather(begun: Iterable[Deferred[T]]) -> list[T]:
+    """Their results, or the first error as it was: all have been answered or will be ignored."""
     try:
-        await gatherResults(waiting, consumeErrors=True)
+        return await gatherResults(list(begun), consumeErrors=True)
     except FirstError as first:
         error = first.subFailure.value
         assert error is not None
