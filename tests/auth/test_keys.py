@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_public_key,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
@@ -145,14 +146,29 @@ def test_short_secrets_are_refused_with_a_way_to_make_one(tmp_path: Path) -> Non
 
 def test_public_keys_in_other_forms_are_no_secrets(tmp_path: Path) -> None:
     key = ed25519.Ed25519PrivateKey.generate().public_key()
+    refuse_as_no_secret(write(tmp_path, key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)))
+    refuse_as_no_secret(write(tmp_path, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)))
+
+
+@pytest.mark.parametrize("last", [b"\n", b"\r", b" ", b"\t"])
+def test_a_binary_public_key_that_ends_like_a_line_is_no_secret(tmp_path: Path, last: bytes) -> None:
+    # Its last bytes, which any may be. Without one it would be no key any more, but a secret that everyone knows.
+    beginning = ed25519.Ed25519PrivateKey.generate().public_key()
+    der = beginning.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)[:-1] + last
+    assert load_der_public_key(der), "it is one"
+    refuse_as_no_secret(write(tmp_path, der))
+
+
+def refuse_as_no_secret(path: Path) -> None:
     expected = "has a key in a form that is not taken (PEM and JWK sets are), and that cannot be a secret"
-    for encoding, form in [
-        (Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        (Encoding.OpenSSH, PublicFormat.OpenSSH),
-    ]:
-        path = write(tmp_path, key.public_bytes(encoding, form))
-        assert refusal(path).startswith(expected)
-        assert refusal(path, SigningKey.from_file).startswith(expected)
+    assert refusal(path).startswith(expected)
+    assert refusal(path, SigningKey.from_file).startswith(expected)
+
+
+def test_a_binary_secret_is_taken_as_it_is(tmp_path: Path) -> None:
+    secret = bytes(range(32, 64)) + b"\x00 \n"
+    assert [key.material for key in verification_keys(write(tmp_path, secret))] == [secret]
+    assert SigningKey.from_file(write(tmp_path, secret)).material == secret
 
 
 @pytest.mark.parametrize("content", ["-----BEGIN PUBLIC KEY-----\nhush\n-----END PUBLIC KEY-----", "-----BEGIN HUSH"])

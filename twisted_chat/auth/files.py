@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final, NoReturn
 from twisted.logger import Logger
 
 LARGEST: Final = 262_144
+_BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
+"""What is in no text: white space aside, the control characters."""
 
 _log = Logger()
 
@@ -22,7 +25,7 @@ class KeyFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What a key file holds, without surrounding white space."""
+    """What a key file holds: text without surrounding white space, or bytes as they are."""
 
     path: Path
     content: bytes = field(repr=False)
@@ -41,7 +44,7 @@ class KeyFile:
             raise KeyFileError(f"the key file {path} cannot be read: {reason}") from None
         # Windows has no such bits and reports them as set.
         exposed = os.name == "posix" and bool(mode & stat.S_IROTH)
-        found = cls(path, content.removeprefix(codecs.BOM_UTF8).strip(), exposed)
+        found = cls(path, _without_space(content), exposed)
         if len(content) > LARGEST:
             found.refuse(f"is larger than {LARGEST} bytes; keys are shorter")
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -60,3 +63,8 @@ class KeyFile:
                 "every user of this machine can read the secret in {path}; make it private: chmod 600 {path}",
                 path=str(self.path),
             )
+
+
+def _without_space(content: bytes) -> bytes:
+    # The last byte of a binary key may look like white space, and without it the key would not be known as one.
+    return content if _BINARY.search(content) else content.removeprefix(codecs.BOM_UTF8).strip()
