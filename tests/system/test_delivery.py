@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.threaded_tls import threaded_context
 from tests.twistd import Server, until
 
 MESSAGES = 1000
@@ -49,8 +49,9 @@ def test_a_client_that_stalls_and_comes_back_misses_nothing(
     admin = f"tcp:{port}:interface=127.0.0.1"
     certificates = ("--certificates", tmp_path / "live") if endpoint.startswith("tls") else ()
     server = twistd("--relay", "memory:", "--admin-port", admin, *LIMITS, *certificates, endpoint=endpoint)
-    context = ssl.create_default_context(cafile=str(authority.file)) if certificates else None
-    secured: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"} if context else {}
+    secured: dict[str, Any] = {}
+    if certificates:
+        secured = {"ssl": threaded_context(authority.file), "server_hostname": "localhost"}
 
     def waiting() -> float:
         page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60).text

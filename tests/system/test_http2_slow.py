@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived
 from h2.settings import SettingCodes
 
+from tests.threaded_tls import threaded_context
 from tests.twistd import Server, until
 
 QUICK = ("--limit-messages-per-connection", "10000:10000", "--limit-messages-per-address", "10000:10000")
@@ -58,10 +59,8 @@ def two_members(server: Server, window: int) -> socket.socket:
 def test_members_that_take_nothing_are_sent_away(twistd: Callable[..., Server], endpoint: str, window: int) -> None:
     tls = ("--self-signed",) if endpoint.startswith("tls") else ()
     server = twistd(*tls, *QUICK, *PATIENT, "--relay", "memory:", "--history-count", "10", endpoint=endpoint)
-    unverified = ssl.create_default_context()
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     connection = two_members(server, window)
-    with connection, server.socket(ssl=unverified if tls else None, max_size=None) as ann:
+    with connection, server.socket(ssl=threaded_context() if tls else None, max_size=None) as ann:
         before = resident(server)
         most = 0
         # 20 MB for each of the two: the system's buffers take some.

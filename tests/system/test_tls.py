@@ -18,6 +18,7 @@ import pytest
 from cryptography.x509 import load_der_x509_certificate
 
 from tests.system.conftest import Authority
+from tests.threaded_tls import threaded_context
 from tests.twistd import Server, until
 
 StartServer = Callable[..., Server]
@@ -128,8 +129,7 @@ def test_a_renewal_leaves_connections_alone(twistd: StartServer, tmp_path: Path,
     before = authority.issue(certificates, "chat.example", lifetime=timedelta(days=3))
     server = twistd(endpoint="tls:{port}")
     server.logged("the certificate for ('chat.example',) expires in 3.0 days")
-    trusting = ssl.create_default_context(cafile=str(authority.file))
-    with server.socket(ssl=trusting, server_hostname="chat.example") as room:
+    with server.socket(ssl=threaded_context(authority.file), server_hostname="chat.example") as room:
 
         def talk(message: str) -> None:
             room.send(json.dumps({"handle": "ann", "message": message}))

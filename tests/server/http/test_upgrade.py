@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from ssl import create_default_context
 from typing import Any, cast
 
 import pytest
@@ -36,6 +35,7 @@ from websockets.uri import parse_uri
 
 from tests.conftest import LoggedFailures
 from tests.server.http.echo_socket import EchoSocket
+from tests.threaded_tls import threaded_context
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
@@ -362,10 +362,6 @@ def secure(endpoint: Any, pem: Path) -> Any:
     return wrapServerTLS(ssl.PrivateCertificate.loadPEM(pem.read_bytes()).options(), endpoint)
 
 
-def client_context(pem: Path) -> Any:
-    return create_default_context(cafile=str(pem))
-
-
 def proxied(address: Any) -> socket.socket:
     """A connection that comes through a proxy."""
     connection = socket.create_connection((address.host, address.port), timeout=60)
@@ -380,7 +376,7 @@ async def test_tcp() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tls(pem: Path) -> None:
-    context = client_context(pem)
+    context = threaded_context(pem)
     await echoing(
         secure(tcp(), pem), lambda address: connect(f"wss://127.0.0.1:{address.port}/", ssl=context, max_size=None)
     )
@@ -395,7 +391,7 @@ async def test_behind_a_proxy() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tls_behind_a_proxy(pem: Path) -> None:
-    context = client_context(pem)
+    context = threaded_context(pem)
     await echoing(
         secure(proxyEndpoint(tcp()), pem),
         lambda address: connect("wss://127.0.0.1/", sock=proxied(address), ssl=context, max_size=None),
