@@ -247,3 +247,12 @@ def test_what_is_delayed_is_lost_at_the_end_and_that_is_said(one: Fixture) -> No
         one.queue.close()
     assert [log["count"] for log in logs] == [1]
     assert not one.clock.getDelayedCalls()
+
+
+def test_what_is_delayed_again_while_it_waits_is_the_same(one: Fixture) -> None:
+    for _ in range(2):
+        one.queue.delay(delayed("x"), 1)
+    assert one.queue.delayed == 1
+    one.clock.advance(1)
+    assert one.layer.log == [("x", [{"name": "x"}])]
+    assert one.clock.getDelayedCalls() == []

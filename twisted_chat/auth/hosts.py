@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import Final
 
+from twisted_chat.core.address import is_address
 from twisted_chat.core.errors import ChatError, Reason
 
 EVERY: Final = "*"
@@ -56,7 +56,7 @@ class Hosts:
         if not host or self._every:
             return
         name = _name(host)
-        if name is not None and (name in self._exact or self._is_below(name) or _is_address(name)):
+        if name is not None and (name in self._exact or self._is_below(name) or is_address(name)):
             return
         if name is None or len(name) > _LONGEST or not _NAME.fullmatch(name):
             # Not repeated: who knows what it is.
@@ -77,21 +77,13 @@ def _name(host: str) -> str | None:
     return None if match is None else (match["name"] or match["ipv6"] or "").lower().removesuffix(".")
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _parse_named(text: str) -> str:
     """A name to allow in lower case, with its star."""
     name = text.lower() if text.isascii() else ""
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     name = name.removesuffix(".")
-    if len(name) <= _LONGEST and (_NAME.fullmatch(name.removeprefix(_STAR)) or _is_address(name)):
+    if len(name) <= _LONGEST and (_NAME.fullmatch(name.removeprefix(_STAR)) or is_address(name)):
         return name
     raise HostError(f"{text!r} is no host to allow: {_advice(text)}")
 

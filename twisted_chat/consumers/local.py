@@ -92,7 +92,12 @@ class LocalQueue(Queue):
         return succeed(None)
 
     def delay(self, event: Event, seconds: float) -> Deferred[None]:
-        """Post it after so many seconds. Until then it is in memory, and lost when the process ends."""
+        """Post it after so many seconds; one that waits already is not posted twice.
+
+        Until then it is in memory, and lost when the process ends.
+        """
+        if event.id in self._delayed:
+            return succeed(None)
         if len(self._delayed) >= self._limits.delayed:
             return fail(NotReadyError(f"{len(self._delayed)} messages wait for their time, which is as many as may"))
         self._delayed[event.id] = self._reactor.callLater(seconds, self._due, event)

@@ -15,7 +15,8 @@ class FewAtOnce:
     """Makes calls at once while fewer than `most` are under way, and the others in their order as those end.
 
     Redis executes all commands that it has read before it answers the first of them. Many long answers at once look as
-    if it had died, and keep what others want waiting for as long.
+    if it had died, and keep what others want waiting for as long. What waits is bounded by whoever asks: there is one
+    call for each room and each member that joins, and what HTTP asks has a bound of its own.
     """
 
     def __init__(self, most: int) -> None:

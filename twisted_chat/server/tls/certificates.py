@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
 from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from twisted_chat.core.address import is_address
 from twisted_chat.server.tls.pem import Files, Pair, PemError, is_authority, list_files, names, pair_up, read_pem
 
 INTERVAL: Final = 30.0
@@ -61,7 +61,7 @@ class Served:
 
     def default_rank(self, now: datetime) -> tuple[bool, bool, bool, tuple[str, ...]]:
         """The lowest is the default. Who connects to an address sends no name, so one that has addresses suits best."""
-        return (not self.valid(now), self.authority, not any(map(_is_address, self.names)), self.names)
+        return (not self.valid(now), self.authority, not any(map(is_address, self.names)), self.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,14 +319,6 @@ def openssl_reason(error: Exception) -> str:
         case ([(_, _, str(reason)), *_],):
             return reason
     return str(error)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_directory(path: Path) -> bool:
