@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TESTS ?= tests
 WORKERS ?= auto
 
-.PHONY: run test lint format simulate soak bench bench-quick docs changelog clean
+.PHONY: run test lint format simulate soak attack bench bench-quick docs changelog clean
 
 run: $(VENV)/server
 	$(BIN)/twistd --nodaemon --pidfile= chat $(ARGS)
@@ -33,6 +33,11 @@ simulate: $(VENV)/installed
 SECONDS ?= 600
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.cluster.soak --seconds $(SECONDS)
+
+# A thousand members, and one address that attacks their server in every way at once: make attack ATTACKS='pings bodies'
+ATTACKS ?=
+attack: $(VENV)/installed
+	$(BIN)/python -m tests.attack.campaign $(ATTACKS)
 
 # Side by side with other servers, which are installed into benchmarks/build; about three quarters of an hour. See docs/performance.rst.
 # Less of it: make bench TOPICS='delivery memory'
