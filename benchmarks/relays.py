@@ -27,6 +27,7 @@ from twisted_chat.core.publication import Position, Publication
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.publications import Storage
 from twisted_chat.relay.redis.scripts import PUBLISH
 from twisted_chat.relay.sqlite import SqliteRelay
@@ -113,7 +114,7 @@ def one_by_one(directory: Path, seconds: float) -> float:
 
 def script_alone(port: int, seconds: float) -> float:
     """Calls of the publish script a second: `SENDERS` of them on the way at a time, on one connection."""
-    storage = Storage(0, HISTORY)
+    storage = Storage(Names(), HISTORY)
     batch = b"".join(_encoded(storage, f"room{number % ROOMS}") for number in range(SENDERS))
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(_command(b"SCRIPT", b"LOAD", PUBLISH.text))

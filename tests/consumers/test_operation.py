@@ -167,6 +167,22 @@ def test_what_another_worker_took_is_counted_as_that(
         assert here.events("websocket.receive", "done") == 0
 
 
+def test_a_prefix_is_for_the_queue_too(
+    start_server: Serve, start_worker: Callable[..., Worker], make_redis: Make
+) -> None:
+    redis = make_redis()
+    redis.start()
+    url = redis.url + "?prefix=shop"
+    start_worker("--relay", url)
+    server = start_server("--relay", url, "--consumers", "remote")
+    with connected(server.url, "/json") as client:
+        client.send("1")
+        client.recv(30)
+        keys = redis.command("KEYS", "*")
+    assert b"shop:consumers:ready" in keys
+    assert [key for key in keys if not key.startswith(b"shop:")] == []
+
+
 def test_an_admin_port_that_is_taken_is_one_line(start_server: Serve, make_redis: Make, tmp_path: Path) -> None:
     here = Admin()
     start_server("--relay", "memory:", "--admin-port", here.option)

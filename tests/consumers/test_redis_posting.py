@@ -12,6 +12,7 @@ from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.queue import QueueLimits
 from twisted_chat.consumers.redis.connection import QueueLink
+from twisted_chat.consumers.redis.names import QueueNames
 from twisted_chat.consumers.redis.posting import AT_ONCE, LOOK, Posting
 from twisted_chat.consumers.redis.scripts import DELAY, DUE
 from twisted_chat.relay.redis.scripts import Call
@@ -27,6 +28,7 @@ class Link:
         self.answers = list(answers)
         self.calls: list[Call] = []
         self.has_room = True
+        self.names = QueueNames()
 
     def call(self, call: Call) -> Deferred[Any]:
         self.calls.append(call)

@@ -11,19 +11,10 @@ import pytest
 
 from tests.relay.redis_server import RedisServer
 from twisted_chat.consumers.events import DISCONNECT, Event
-from twisted_chat.consumers.redis.names import (
-    DELAYED,
-    MAILBOX,
-    NODES,
-    READY,
-    WAITING,
-    connections_key,
-    mailbox_key,
-    posted_key,
-    session_key,
-)
+from twisted_chat.consumers.redis.names import QueueNames
 from twisted_chat.relay.redis.scripts import Script
 
+NAMES = QueueNames()
 NODE = b"node"
 
 
@@ -33,7 +24,7 @@ class Queue:
     def __init__(self, redis: RedisServer) -> None:
         self.redis = redis
         redis.command("FLUSHALL")
-        redis.command("XGROUP", "CREATE", READY, "workers", "0", "MKSTREAM")
+        redis.command("XGROUP", "CREATE", NAMES.ready, "workers", "0", "MKSTREAM")
 
     def _call(self, name: str, keys: list[bytes], *args: bytes | str | int) -> Any:
         text = Script(f"{name}.lua", "twisted_chat.consumers.redis").text
@@ -42,66 +33,89 @@ class Queue:
 
     def enqueue(self, name: bytes, first: int, *texts: str, last: bool = False, most: int = 1000) -> list[int]:
         events = [event(name, first + index, text).encode() for index, text in enumerate(texts)]
-        keys = [connections_key(NODE), mailbox_key(name), READY, WAITING]
+        keys = [NAMES.connections_key(NODE), NAMES.mailbox_key(name), NAMES.ready, NAMES.waiting]
         reply: list[int] = self._call("enqueue", keys, name, "/the path", first, most, int(last), *events)
         return reply
 
     def take(self, worker: str, count: int = 1) -> list[tuple[bytes, bytes]]:
         """(token, mailbox) of new tokens."""
-        reply = self.redis.command("XREADGROUP", "GROUP", "workers", worker, "COUNT", str(count), "STREAMS", READY, ">")
+        reply = self.redis.command(
+            "XREADGROUP", "GROUP", "workers", worker, "COUNT", str(count), "STREAMS", NAMES.ready, ">"
+        )
         return [(token, fields[1]) for token, fields in (reply[0][1] if reply else ())]
 
     def claim(self, worker: str) -> list[tuple[bytes, bytes]]:
         """All tokens that anybody holds."""
-        reply = self.redis.command("XAUTOCLAIM", READY, "workers", worker, "0", "0", "COUNT", "100")
+        reply = self.redis.command("XAUTOCLAIM", NAMES.ready, "workers", worker, "0", "0", "COUNT", "100")
         return [(entry[0], entry[1][1]) for entry in reply[1] if entry]
 
     def first(self, name: bytes) -> Event | None:
-        data = self.redis.command("LINDEX", mailbox_key(name), "0")
+        data = self.redis.command("LINDEX", NAMES.mailbox_key(name), "0")
         return Event.decode(data) if data is not None else None
 
     def commit(
         self, worker: str, token: bytes, name: bytes, done: Event, *, session: str = "", over: bool = False, go_on: bool
     ) -> list[Any]:
-        keys = [READY, mailbox_key(name), session_key(name), WAITING, connections_key(NODE)]
+        keys = [
+            NAMES.ready,
+            NAMES.mailbox_key(name),
+            NAMES.session_key(name),
+            NAMES.waiting,
+            NAMES.connections_key(NODE),
+        ]
         reply: list[Any] = self._call(
             "commit", keys, token, worker, name, done.encode_id(), session, int(over), int(go_on)
         )
         return reply
 
     def post(self, name: bytes, behind: bytes, most: int = 1000) -> int:
-        keys = [posted_key(name), connections_key(NODE), mailbox_key(behind), mailbox_key(name), READY, WAITING]
+        keys = [
+            NAMES.posted_key(name),
+            NAMES.connections_key(NODE),
+            NAMES.mailbox_key(behind),
+            NAMES.mailbox_key(name),
+            NAMES.ready,
+            NAMES.waiting,
+        ]
         reply: int = self._call("post", keys, behind, name, event(name, 0, "posted").encode(), most, 10_000)
         return reply
 
     def delay(self, name: bytes, ms: int, most: int = 1000) -> int:
         """Negative `ms`: its time has come already."""
         reply: int = self._call(
-            "delay", [posted_key(name), DELAYED], name, event(name, 0, "delayed").encode(), ms, most, 600_000
+            "delay",
+            [NAMES.posted_key(name), NAMES.delayed],
+            name,
+            event(name, 0, "delayed").encode(),
+            ms,
+            most,
+            600_000,
         )
         return reply
 
     def due(self, at_once: int = 100, most: int = 1000) -> list[int]:
-        reply: list[int] = self._call("due", [DELAYED, READY, WAITING], MAILBOX, at_once, most)
+        reply: list[int] = self._call("due", [NAMES.delayed, NAMES.ready, NAMES.waiting], NAMES.mailbox, at_once, most)
         return reply
 
     def bury(self, most: int = 100) -> int:
-        reply: int = self._call("bury", [NODES, connections_key(NODE), READY, WAITING], NODE, MAILBOX, most)
+        reply: int = self._call(
+            "bury", [NAMES.nodes, NAMES.connections_key(NODE), NAMES.ready, NAMES.waiting], NODE, NAMES.mailbox, most
+        )
         return reply
 
     def tokens(self) -> list[bytes]:
         """The mailboxes that have one, held or not."""
-        return sorted(fields[1] for _, fields in self.redis.command("XRANGE", READY, "-", "+"))
+        return sorted(fields[1] for _, fields in self.redis.command("XRANGE", NAMES.ready, "-", "+"))
 
     def mailboxes(self) -> dict[bytes, int]:
-        keys = self.redis.command("KEYS", MAILBOX + b"*")
-        return {key.removeprefix(MAILBOX): self.redis.command("LLEN", key) for key in keys}
+        keys = self.redis.command("KEYS", NAMES.mailbox + b"*")
+        return {key.removeprefix(NAMES.mailbox): self.redis.command("LLEN", key) for key in keys}
 
     def check(self) -> None:
         """What always holds."""
         mailboxes = self.mailboxes()
         assert self.tokens() == sorted(mailboxes), "a mailbox has one token if and only if it is not empty"
-        assert int(self.redis.command("GET", WAITING) or 0) == sum(mailboxes.values())
+        assert int(self.redis.command("GET", NAMES.waiting) or 0) == sum(mailboxes.values())
 
 
 def event(name: bytes, order: int, text: str) -> Event:
@@ -142,7 +156,7 @@ def test_a_commit_goes_on_with_the_next_event(queue: Queue) -> None:
     assert (reply[0], Event.decode(reply[1]).id, reply[2]) == (1, "a.1", b'{"a":1}')
     assert queue.commit("w", token, name, event(b"a", 1, ""), go_on=True) == [0]
     assert queue.tokens() == []
-    assert queue.redis.command("GET", session_key(b"a")) == b'{"a":1}'
+    assert queue.redis.command("GET", NAMES.session_key(b"a")) == b'{"a":1}'
 
 
 def test_a_commit_that_does_not_go_on_puts_the_mailbox_behind_the_others(queue: Queue) -> None:
@@ -166,12 +180,12 @@ def test_who_does_not_hold_the_token_commits_nothing(queue: Queue) -> None:
     assert queue.claim("other") == [(token, name)]
     assert queue.commit("slow", token, name, event(b"a", 0, ""), session="x", go_on=True) == [-1]
     assert queue.first(b"a") == event(b"a", 0, "zero")
-    assert queue.redis.command("GET", session_key(b"a")) is None
+    assert queue.redis.command("GET", NAMES.session_key(b"a")) is None
 
 
 def test_the_last_event_takes_everything_with_it(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero", "one")
-    queue.redis.command("SET", session_key(b"a"), "x")
+    queue.redis.command("SET", NAMES.session_key(b"a"), "x")
     [(token, name)] = queue.take("w")
     assert queue.commit("w", token, name, event(b"a", 0, ""), over=True, go_on=True) == [0]
     assert queue.redis.command("KEYS", "twisted_chat:consumers:[cms]*") == []
@@ -187,7 +201,7 @@ def test_what_is_posted_comes_once_and_behind_a_connection_that_lives(queue: Que
 def test_what_is_posted_comes_before_the_end_of_a_connection(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero", '","websocket.disconnect",', DISCONNECT, last=True)
     assert [queue.post(b"x", b"a"), queue.post(b"x", b"a"), queue.post(b"y", b"a")] == [1, 1, 1]
-    waiting = queue.redis.command("LRANGE", mailbox_key(b"a"), "0", "-1")
+    waiting = queue.redis.command("LRANGE", NAMES.mailbox_key(b"a"), "0", "-1")
     assert [Event.decode(data).id for data in waiting] == ["a.0", "a.1", "x.0", "y.0", "a.2"]
     queue.check()
     # The end has begun, or has no event before it that could have posted anything.
@@ -205,9 +219,9 @@ def test_what_is_posted_does_not_take_another_event_for_the_end(queue: Queue) ->
 def test_tokens_that_are_given_back(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
     [(token, name)] = queue.take("w")
-    queue._call("release", [READY], "other", token, name)
+    queue._call("release", [NAMES.ready], "other", token, name)
     assert queue.take("w2") == []
-    queue._call("release", [READY], "w", token, name)
+    queue._call("release", [NAMES.ready], "w", token, name)
     assert [name for _, name in queue.take("w2")] == [b"a"]
 
 
@@ -215,8 +229,8 @@ def test_keeping_tokens(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
     queue.enqueue(b"b", 0, "zero")
     first, second = (token for token, _ in queue.take("w", 2))
-    queue.redis.command("XCLAIM", READY, "workers", "other", "0", second)
-    assert queue._call("keep", [READY], "w", first, second) == [second]
+    queue.redis.command("XCLAIM", NAMES.ready, "workers", "other", "0", second)
+    assert queue._call("keep", [NAMES.ready], "w", first, second) == [second]
 
 
 def test_forgetting_workers(queue: Queue) -> None:
@@ -226,12 +240,12 @@ def test_forgetting_workers(queue: Queue) -> None:
         queue.take(worker)
 
     def workers() -> set[bytes]:
-        return {fields[1] for fields in queue.redis.command("XINFO", "CONSUMERS", READY, "workers")}
+        return {fields[1] for fields in queue.redis.command("XINFO", "CONSUMERS", NAMES.ready, "workers")}
 
-    queue._call("forget", [READY], "ends", 60_000)
+    queue._call("forget", [NAMES.ready], "ends", 60_000)
     assert workers() >= {b"busy"}
     assert b"ends" not in workers()
-    queue._call("forget", [READY], "busy", -1)
+    queue._call("forget", [NAMES.ready], "busy", -1)
     assert workers() == {b"busy"}, "it holds a token"
 
 
@@ -242,7 +256,7 @@ def test_the_connections_of_a_dead_node_are_disconnected(queue: Queue) -> None:
     assert queue.bury() == 1
     assert queue.bury() == 0
     assert queue.mailboxes() == {b"a": 3, b"b": 2}
-    last = Event.decode(queue.redis.command("LINDEX", mailbox_key(b"a"), "-1"))
+    last = Event.decode(queue.redis.command("LINDEX", NAMES.mailbox_key(b"a"), "-1"))
     content = {"path": "/the path", "code": 1006, "reply_channel": "websocket.send!a", "order": 2}
     assert last == Event("a.2", "websocket.disconnect", content)
     assert queue.enqueue(b"a", 2, "two")[0] == -1, "nothing comes after it"
@@ -250,7 +264,7 @@ def test_the_connections_of_a_dead_node_are_disconnected(queue: Queue) -> None:
 
 def test_a_node_that_lives_is_not_buried(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
-    queue.redis.command("ZADD", NODES, "9999999999999", NODE)
+    queue.redis.command("ZADD", NAMES.nodes, "9999999999999", NODE)
     assert queue.bury() == -1
 
 
@@ -283,7 +297,7 @@ def test_what_is_delayed_comes_once_when_its_time_has_come(queue: Queue) -> None
     assert queue.due()[0] == 0
     assert queue.mailboxes() == {b"y": 1, b"z": 1}
     assert queue.first(b"y") == event(b"y", 0, "delayed")
-    assert queue.redis.command("ZCARD", DELAYED) == 1
+    assert queue.redis.command("ZCARD", NAMES.delayed) == 1
 
 
 def test_what_is_delayed_is_bounded_and_waits_for_room(queue: Queue) -> None:

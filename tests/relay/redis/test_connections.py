@@ -120,6 +120,47 @@ async def test_a_database_that_is_not_there(start_at: StartAt, redis_server: Red
     await trouble(await start_at(redis_server.url + "?db=99"), "out of range")
 
 
+# Prefixes
+
+
+@pytest_twisted.ensureDeferred
+async def test_applications_with_prefixes_of_their_own_share_a_server(
+    start_at: StartAt, make_redis: Make, room: str
+) -> None:
+    server = make_redis()
+    server.start()
+    shop, other, plain = [await start_at(server.url + prefix) for prefix in ("?prefix=shop", "?prefix=shop.2", "")]
+    for node in (shop, other, plain):
+        await node.works()
+        await node.subscribe(room)
+    shop.relay.enter(room, "a", "ann")
+    await shop.relay.publish(room, b"shop", "key")
+    assert not (await other.relay.publish(room, b"other", "key")).duplicate
+    await plain.publish(room, b"plain")
+    shop.relay.signal(room, b"typing")
+    for node, data in ((shop, b"shop"), (other, b"other"), (plain, b"plain")):
+        assert await node.ask(room, Newest(10)) == (Proof.COMPLETE, [data])
+        assert await node.delivered(room, 1) == [data]
+    await shop.until(lambda: (room, b"typing") in shop.events.signals)
+    await shop.until(lambda: (room, "joined", "ann") in shop.events.presence)
+    for node in (other, plain):
+        assert await node.relay.present(room) == ()
+        assert (node.events.presence, node.events.signals) == ([], [])
+    assert {key.partition(b":")[0] for key in server.command("KEYS", "*")} == {b"shop", b"shop.2", b"twisted_chat"}
+    channels = server.command("PUBSUB", "CHANNELS")
+    assert {name.partition(b":")[0] for name in channels} == {b"shop", b"shop.2", b"twisted_chat"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_may_be_held_to_a_prefix(start_at: StartAt, guarded: RedisServer, room: str) -> None:
+    allowed = ["~shop:*", "&shop:*", "+@all", "-@dangerous", "-@admin"]
+    guarded.command("ACL", "SETUSER", "shop", "on", ">secret", "resetkeys", "resetchannels", *allowed)
+    url = guarded.url.replace("://", "://shop:secret@")
+    node = await start_at(url + "?prefix=shop")
+    await node.works()
+    await node.publish(room, b"{}")
+
+
 # What is no Redis
 
 

@@ -15,9 +15,11 @@ from tests.relay.redis_server import RedisServer
 from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Published, Question, Since
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import HistoryLimits
-from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.publications import EMPTY_ROOM_MS, Storage, parse
 from twisted_chat.relay.redis.scripts import Call
+
+NAMES = Names()
 
 LIMITS = st.integers(0, 8)
 
@@ -78,7 +80,7 @@ def test_it_answers_as_the_other_relays_do(
     steps: list[tuple[list[tuple[bytes, str | None]], list[Asked]]],
 ) -> None:
     room = str(uuid4())
-    storage = Storage(0, HistoryLimits(count=count, age=3_600.0))
+    storage = Storage(Names(), HistoryLimits(count=count, age=3_600.0))
     [reply] = run(redis_server, storage.ask(room, Newest(0)))
     top = storage.answer(Newest(0), reply).top
     kept: list[Publication] = []
@@ -115,7 +117,7 @@ def expected(question: Question, top: Position, kept: Sequence[Publication]) -> 
 
 @pytest.fixture
 def storage() -> Storage:
-    return Storage(0, HistoryLimits(count=100, age=1_000.0))
+    return Storage(Names(), HistoryLimits(count=100, age=1_000.0))
 
 
 def lives(server: RedisServer, key: bytes) -> float:
@@ -132,73 +134,73 @@ def test_all_keys_of_a_room_have_its_name_as_hash_tag(redis_server: RedisServer,
         b"twisted_chat:" + tag + b":stream",
         b"twisted_chat:" + tag + b":key:any {key}",
     }
-    assert set(keys) == {position_key(room), stream_key(room), idempotency_key(room, "any {key}")}
-    assert channel(3, room) == b"twisted_chat:3:" + tag
+    assert set(keys) == {NAMES.position_key(room), NAMES.stream_key(room), NAMES.idempotency_key(room, "any {key}")}
+    assert Names(3).channel(room) == b"twisted_chat:3:" + tag
 
 
 def test_what_is_kept_lives_as_long_as_it_may_be_asked_for(redis_server: RedisServer, storage: Storage) -> None:
     room = str(uuid4())
     run(redis_server, storage.publish(room, b"x", "key"))
-    assert 990 < lives(redis_server, stream_key(room)) <= 1_000
-    assert 990 < lives(redis_server, position_key(room)) <= 1_000
-    assert 290 < lives(redis_server, idempotency_key(room, "key")) <= 300
+    assert 990 < lives(redis_server, NAMES.stream_key(room)) <= 1_000
+    assert 990 < lives(redis_server, NAMES.position_key(room)) <= 1_000
+    assert 290 < lives(redis_server, NAMES.idempotency_key(room, "key")) <= 300
 
 
 def test_a_position_outlives_a_short_history(redis_server: RedisServer) -> None:
     room = str(uuid4())
-    run(redis_server, Storage(0, HistoryLimits(count=10, age=10.0)).publish(room, b"x", None))
-    assert lives(redis_server, stream_key(room)) <= 10
-    assert 290 < lives(redis_server, position_key(room)) <= 300
+    run(redis_server, Storage(Names(), HistoryLimits(count=10, age=10.0)).publish(room, b"x", None))
+    assert lives(redis_server, NAMES.stream_key(room)) <= 10
+    assert 290 < lives(redis_server, NAMES.position_key(room)) <= 300
 
 
 def test_what_is_kept_for_ever_does_not_expire(redis_server: RedisServer, storage: Storage) -> None:
     room = str(uuid4())
-    for each in (storage, Storage(0, HistoryLimits(count=10, age=0.0))):
+    for each in (storage, Storage(Names(), HistoryLimits(count=10, age=0.0))):
         run(redis_server, each.publish(room, b"x", None))
-    assert redis_server.command("PTTL", stream_key(room)) == -1
-    assert redis_server.command("PTTL", position_key(room)) == -1
+    assert redis_server.command("PTTL", NAMES.stream_key(room)) == -1
+    assert redis_server.command("PTTL", NAMES.position_key(room)) == -1
 
 
 def test_rooms_that_were_only_looked_at_are_soon_forgotten(redis_server: RedisServer, storage: Storage) -> None:
     room = str(uuid4())
     run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, position_key(room)) <= EMPTY_ROOM_MS / 1000
-    redis_server.command("PEXPIRE", position_key(room), "5000")
+    assert lives(redis_server, NAMES.position_key(room)) <= EMPTY_ROOM_MS / 1000
+    redis_server.command("PEXPIRE", NAMES.position_key(room), "5000")
     run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, position_key(room)) > 500, "someone is there"
+    assert lives(redis_server, NAMES.position_key(room)) > 500, "someone is there"
     run(redis_server, storage.publish(room, b"x", None))
-    redis_server.command("PEXPIRE", position_key(room), "900000")
+    redis_server.command("PEXPIRE", NAMES.position_key(room), "900000")
     run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, position_key(room)) > 800, "it was shortened"
+    assert lives(redis_server, NAMES.position_key(room)) > 800, "it was shortened"
 
 
 def test_redis_keeps_little_more_than_the_count(redis_server: RedisServer) -> None:
-    room, storage = str(uuid4()), Storage(0, HistoryLimits(count=10, age=1_000.0))
+    room, storage = str(uuid4()), Storage(Names(), HistoryLimits(count=10, age=1_000.0))
     run(redis_server, *[storage.publish(room, b"x" * 100, None) for _ in range(500)])
-    assert 10 <= redis_server.command("XLEN", stream_key(room)) <= 110
+    assert 10 <= redis_server.command("XLEN", NAMES.stream_key(room)) <= 110
 
 
 def test_redis_drops_what_is_too_old_from_a_stream_that_goes_on(redis_server: RedisServer) -> None:
-    room, storage = str(uuid4()), Storage(0, HistoryLimits(count=1_000, age=1_000.0))
-    old = Storage(0, HistoryLimits(count=1_000, age=0.0))
+    room, storage = str(uuid4()), Storage(Names(), HistoryLimits(count=1_000, age=1_000.0))
+    old = Storage(Names(), HistoryLimits(count=1_000, age=0.0))
     run(redis_server, old.publish(room, b"old", None))
     [(_, text)] = run(redis_server, old.publish(room, b"new", None))
     # Times cannot be turned back: the first one is put where it would be, two days ago.
     stored = parse(text)
-    redis_server.command("DEL", stream_key(room))
+    redis_server.command("DEL", NAMES.stream_key(room))
     long_ago = stored.position.tag - 2 * 86_400 * 1_000_000
-    redis_server.command("XADD", stream_key(room), f"{long_ago}-1", "p", "0", "d", "old")
+    redis_server.command("XADD", NAMES.stream_key(room), f"{long_ago}-1", "p", "0", "d", "old")
     [reply] = run(redis_server, storage.ask(room, Newest(10)))
     assert storage.answer(Newest(10), reply).publications == (), "hidden before it is dropped"
     run(redis_server, storage.publish(room, b"newer", None))
-    assert redis_server.command("XLEN", stream_key(room)) == 1
+    assert redis_server.command("XLEN", NAMES.stream_key(room)) == 1
 
 
 def test_a_clock_that_was_set_back_does_not_turn_tags_back(redis_server: RedisServer, storage: Storage) -> None:
     room = str(uuid4())
     [(_, text)] = run(redis_server, storage.publish(room, b"x", None))
     ahead = parse(text).position.tag + 3_600 * 1_000_000
-    redis_server.command("HSET", position_key(room), "t", str(ahead))
+    redis_server.command("HSET", NAMES.position_key(room), "t", str(ahead))
     replies = run(redis_server, *[storage.publish(room, b"x", None) for _ in range(2)])
     stored = [parse(text) for _, text in replies]
     assert [(one.previous, one.position.tag) for one in stored] == [(ahead, ahead + 1), (ahead + 1, ahead + 2)]

@@ -13,6 +13,7 @@ from tests.relay.redis.conftest import Watch
 from twisted_chat.core.publication import Position, Publication, Published
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.publications import Storage
 from twisted_chat.relay.redis.publisher import PATIENCE, Publisher
 from twisted_chat.relay.redis.scripts import Call
@@ -56,7 +57,7 @@ def calls() -> Calls:
 
 @pytest.fixture
 def publisher(calls: Calls, clock: Clock) -> Publisher:
-    return Publisher(clock, Storage(0, HistoryLimits()), calls.call)
+    return Publisher(clock, Storage(Names(), HistoryLimits()), calls.call)
 
 
 def test_what_was_stored_is_answered_with_the_data_that_was_sent(

@@ -19,7 +19,9 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Proof
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.redis import open_redis
-from twisted_chat.relay.redis.names import channel, position_key
+from twisted_chat.relay.redis.names import Names
+
+NAMES = Names()
 
 
 def test_importing_what_opens_it_installs_no_reactor() -> None:
@@ -106,7 +108,7 @@ async def test_what_a_later_version_says_is_passed_over(
     node = await start_at(redis_server.url)
     await node.subscribe(room)
     for payload in (b"", b"x", b"z1:2:3"):
-        redis_server.command("PUBLISH", channel(0, room), payload)
+        redis_server.command("PUBLISH", NAMES.channel(room), payload)
     await node.publish(room, b"{}")
     assert await node.delivered(room, 1) == [b"{}"]
 
@@ -117,7 +119,7 @@ async def test_what_is_no_publication_is_logged_and_not_delivered(
 ) -> None:
     node = await start_at(redis_server.url)
     await node.subscribe(room)
-    redis_server.command("PUBLISH", channel(0, room), b"pgarbage")
+    redis_server.command("PUBLISH", NAMES.channel(room), b"pgarbage")
     await node.publish(room, b"{}")
     assert await node.delivered(room, 1) == [b"{}"]
     assert len(logged_failures.flush(ValueError)) == 1
@@ -128,7 +130,7 @@ async def test_a_key_of_another_kind_is_logged_and_said_to_nobody(
     start_at: StartAt, redis_server: RedisServer, room: str, logged_failures: LoggedFailures
 ) -> None:
     node = await start_at(redis_server.url)
-    redis_server.command("SET", position_key(room), "mine")
+    redis_server.command("SET", NAMES.position_key(room), "mine")
     with pytest.raises(ChatError) as refusal:
         await node.relay.publish(room, b"{}")
     assert refusal.value.reason is Reason.TRY_AGAIN

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from tests.relay.redis.conftest import Connect, Peer, Watch
 from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.protocol import SubscriberProtocol
 from twisted_chat.relay.redis.subscriptions import SLICE, Subscriptions
 
@@ -23,7 +24,7 @@ class Listener:
         self._clock = clock
         self._connect = connect
         self.subscriptions = Subscriptions(
-            0,
+            Names(),
             b"inbox",
             interrupted=lambda rooms: self.told.append(("interrupted", rooms)),
             resumed=lambda rooms: self.told.append(("resumed", rooms)),

@@ -10,8 +10,10 @@ from twisted.internet.task import Clock
 
 from twisted_chat.core.publication import Position
 from twisted_chat.relay.redis.errors import LinkDownError
-from twisted_chat.relay.redis.names import position_key
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.tops import AT_ONCE, EVERY, TopCheck
+
+NAMES = Names()
 
 HOUR_MS = 3_600_000
 
@@ -51,7 +53,7 @@ def asked() -> Asked:
 
 @pytest.fixture
 def check(clock: Clock, asked: Asked) -> TopCheck:
-    check = TopCheck(clock, asked.execute, lambda: asked.rooms, asked.look, asked.tell, HOUR_MS)
+    check = TopCheck(clock, NAMES, asked.execute, lambda: asked.rooms, asked.look, asked.tell, HOUR_MS)
     check.start()
     return check
 
@@ -81,7 +83,7 @@ def test_positions_of_rooms_in_use_live_on(check: TopCheck, asked: Asked, clock:
         asked.answer(None, None, None)
     # That of an empty room does not live long; that of another is renewed well before it ends.
     assert asked.looked == ["b"] * 60
-    assert set(asked.others) == {("PEXPIRE", position_key("a"), HOUR_MS)}
+    assert set(asked.others) == {("PEXPIRE", NAMES.position_key("a"), HOUR_MS)}
     assert 60 * EVERY[0] * 1000 / HOUR_MS * 4 <= len(asked.others) < 60
 
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
-from twisted_chat.consumers.redis.names import DELAYED, WAITING
+from twisted_chat.consumers.redis.names import QueueNames
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code, is_expected
@@ -54,6 +54,7 @@ class QueueLink:
             down=self._went,
         )
         self._reactor: Final = reactor
+        self.names: Final = QueueNames(server.prefix)
         self._scripts: Final = ScriptCaller(self._link.execute, SCRIPTS)
         self.up_since: float | None = None
         """When the connection that there is was made; None while there is none."""
@@ -80,8 +81,8 @@ class QueueLink:
     async def look(self) -> None:
         """Find out how many events wait. Raises `NotReadyError`."""
         self.waiting = self.delayed = None
-        waiting = int(await self.execute("GET", WAITING) or 0)
-        self.waiting, self.delayed = waiting, await self.execute("ZCARD", DELAYED)
+        waiting = int(await self.execute("GET", self.names.waiting) or 0)
+        self.waiting, self.delayed = waiting, await self.execute("ZCARD", self.names.delayed)
 
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_chat.consumers.redis.connection import BlockingLink
-from twisted_chat.consumers.redis.names import READY, WORKERS
+from twisted_chat.consumers.redis.names import WORKERS, QueueNames
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import error_code, is_expected
 from twisted_chat.relay.redis.url import RedisServer
@@ -55,6 +55,7 @@ class Intake:
         """Is told what `works` is, each time that it changes."""
         self._reactor: Final = reactor
         self._worker: Final = worker
+        self._stream: Final = QueueNames(server.prefix).ready
         self._room: Final = room
         self._changed: Final = changed
         self._prepare: Final = prepare
@@ -89,7 +90,7 @@ class Intake:
             wait = ("BLOCK", int(WAIT * 1000)) if self.works else ()
             try:
                 reply = await self._link.execute(
-                    *("XREADGROUP", "GROUP", WORKERS, self._worker, "COUNT", room, *wait, "STREAMS", READY, ">")
+                    *("XREADGROUP", "GROUP", WORKERS, self._worker, "COUNT", room, *wait, "STREAMS", self._stream, ">")
                 )
             except Exception as error:  # noqa: BLE001 - whatever Redis has against it
                 await self._not_taken(error)

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.redis.connection import QueueLink
-from twisted_chat.consumers.redis.names import MAILBOX, NODES, READY, WAITING, connections_key
 from twisted_chat.consumers.redis.scripts import BURY
 from twisted_chat.relay.redis.presence import BEAT, DEAD
 from twisted_chat.relay.redis.scripts import HEARTBEAT, Call
@@ -51,11 +50,11 @@ class Life:
         if self._beat.running:
             self._beat.stop()
         if farewell:
-            await self._link.execute("ZREM", NODES, self._name)
+            await self._link.execute("ZREM", self._link.names.nodes, self._name)
 
     def beat(self) -> None:
         """Say it now."""
-        call = Call(HEARTBEAT, (NODES,), (self._name, int(DEAD * 1000), int(not self._known)))
+        call = Call(HEARTBEAT, (self._link.names.nodes,), (self._name, int(DEAD * 1000), int(not self._known)))
         self._link.call(call).addCallbacks(self._answered, self._failed)
 
     def _answered(self, reply: tuple[int, list[bytes]]) -> None:
@@ -74,8 +73,10 @@ class Life:
             Deferred.fromCoroutine(self._bury(dead)).addErrback(self._failed).addBoth(self._buried)
 
     async def _bury(self, dead: Iterable[bytes]) -> None:
+        names = self._link.names
         for node in dead:
-            call = Call(BURY, (NODES, connections_key(node), READY, WAITING), (node, MAILBOX, AT_ONCE))
+            keys = (names.nodes, names.connections_key(node), names.ready, names.waiting)
+            call = Call(BURY, keys, (node, names.mailbox, AT_ONCE))
             count = 0
             while (some := await self._link.call(call)) > 0:
                 count += some

@@ -1,48 +1,47 @@
 """How the queue of consumers is called in Redis.
 
 The events of a connection are in a list, its *mailbox*. A mailbox with events in it has one *token* in the stream
-`READY`, from which workers take what is to be done.
+`ready`, from which workers take what is to be done.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_PREFIX: Final = b"twisted_chat:consumers:"
-
-NODES: Final = _PREFIX + b"nodes"
-"""When each node, and each worker, counts as dead."""
-
-READY: Final = _PREFIX + b"ready"
-"""The mailboxes that somebody has to empty."""
-
-WAITING: Final = _PREFIX + b"waiting"
-"""How many events there are."""
-
-DELAYED: Final = _PREFIX + b"delayed"
-"""Events whose time has not come: names and all, by when that is."""
+from twisted_chat.relay.redis.names import PREFIX
 
 WORKERS: Final = b"workers"
 """The consumer group of the stream."""
 
-MAILBOX: Final = _PREFIX + b"mailbox:"
 
+class QueueNames:
+    """The names of one application's queue; they begin with its prefix, see `relay.redis.names`."""
 
-def connections_key(node: bytes) -> bytes:
-    """The connections of a node, with their paths and the numbers of their next events."""
-    return _PREFIX + b"connections:" + node
+    def __init__(self, prefix: bytes = PREFIX) -> None:
+        self._prefix: Final = b"%b:consumers:" % prefix
+        self.nodes: Final = self._prefix + b"nodes"
+        """When each node, and each worker, counts as dead."""
+        self.ready: Final = self._prefix + b"ready"
+        """The mailboxes that somebody has to empty."""
+        self.waiting: Final = self._prefix + b"waiting"
+        """How many events there are."""
+        self.delayed: Final = self._prefix + b"delayed"
+        """Events whose time has not come: names and all, by when that is."""
+        self.mailbox: Final = self._prefix + b"mailbox:"
+        """What the names of mailboxes begin with."""
 
+    def connections_key(self, node: bytes) -> bytes:
+        """The connections of a node, with their paths and the numbers of their next events."""
+        return self._prefix + b"connections:" + node
 
-def mailbox_key(name: bytes) -> bytes:
-    """The events of a connection."""
-    return MAILBOX + name
+    def mailbox_key(self, name: bytes) -> bytes:
+        """The events of a connection."""
+        return self.mailbox + name
 
+    def session_key(self, connection: bytes) -> bytes:
+        """What its consumers keep."""
+        return self._prefix + b"session:" + connection
 
-def session_key(connection: bytes) -> bytes:
-    """What its consumers keep."""
-    return _PREFIX + b"session:" + connection
-
-
-def posted_key(event: bytes) -> bytes:
-    """Whether that event was posted."""
-    return _PREFIX + b"posted:" + event
+    def posted_key(self, event: bytes) -> bytes:
+        """Whether that event was posted."""
+        return self._prefix + b"posted:" + event

@@ -17,7 +17,6 @@ from twisted_chat.consumers.names import node_of
 from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.lives import Life
-from twisted_chat.consumers.redis.names import READY, WAITING, connections_key, mailbox_key
 from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import ENQUEUE
 from twisted_chat.relay.redis.endpoints import IRedisReactor
@@ -51,8 +50,9 @@ class NodeQueue(Queue):
     ) -> None:
         self._reactor: Final = reactor
         self._limits: Final = limits
-        self._connections: Final = connections_key(node.encode())
         self._link: Final = QueueLink(reactor, server, up=lambda: self._life.beat())
+        self._names: Final = self._link.names
+        self._connections: Final = self._names.connections_key(node.encode())
         self._life: Final = Life(reactor, self._link, node, self._given_up)
         self.posting: Final = Posting(reactor, self._link, limits)
         self.connections: Callable[[], Collection[str]] = tuple
@@ -89,7 +89,12 @@ class NodeQueue(Queue):
         name = connection.encode()
         call = Call(
             ENQUEUE,
-            (connections_key(node_of(connection).encode()), mailbox_key(name), READY, WAITING),
+            (
+                self._names.connections_key(node_of(connection).encode()),
+                self._names.mailbox_key(name),
+                self._names.ready,
+                self._names.waiting,
+            ),
             (
                 name,
                 str(events[0].content.get("path", "")),
@@ -109,7 +114,7 @@ class NodeQueue(Queue):
         return Taken(count, room=count == asked and not full)
 
     def room(self, connection: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._room(mailbox_key(connection.encode())))
+        return Deferred.fromCoroutine(self._room(self._names.mailbox_key(connection.encode())))
 
     async def _room(self, mailbox: bytes) -> None:
         wait, longest = LOOK
@@ -118,7 +123,7 @@ class NodeQueue(Queue):
             wait = min(2 * wait, longest)
             try:
                 here = await self._link.execute("LLEN", mailbox)
-                waiting = int(await self._link.execute("GET", WAITING) or 0)
+                waiting = int(await self._link.execute("GET", self._names.waiting) or 0)
             except NotReadyError:
                 continue
             if here <= self._limits.per_connection // 2 and waiting < self._limits.in_all:

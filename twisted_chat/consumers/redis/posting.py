@@ -15,15 +15,6 @@ from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
 from twisted_chat.consumers.queue import QueueLimits
 from twisted_chat.consumers.redis.connection import QueueLink
-from twisted_chat.consumers.redis.names import (
-    DELAYED,
-    MAILBOX,
-    READY,
-    WAITING,
-    connections_key,
-    mailbox_key,
-    posted_key,
-)
 from twisted_chat.consumers.redis.scripts import DELAY, DUE, POST
 from twisted_chat.relay.redis.scripts import Call
 
@@ -62,16 +53,17 @@ class Posting:
 
     def post(self, event: Event, connection: str | None) -> Deferred[None]:
         """See `local.LocalQueue.post`."""
+        names = self._link.names
         own, name = event.id.encode(), (connection or "").encode()
         call = Call(
             POST,
             (
-                posted_key(own),
-                connections_key(node_of(connection or "").encode()),
-                mailbox_key(name),
-                mailbox_key(own),
-                READY,
-                WAITING,
+                names.posted_key(own),
+                names.connections_key(node_of(connection or "").encode()),
+                names.mailbox_key(name),
+                names.mailbox_key(own),
+                names.ready,
+                names.waiting,
             ),
             (name, own, event.encode(), self._limits.in_all, KEY_MS),
         )
@@ -79,10 +71,11 @@ class Posting:
 
     def delay(self, event: Event, seconds: float) -> Deferred[None]:
         """Put it into the queue after so many seconds. It is kept like all events, and run at least once."""
+        names = self._link.names
         name = event.id.encode()
         call = Call(
             DELAY,
-            (posted_key(name), DELAYED),
+            (names.posted_key(name), names.delayed),
             (name, event.encode(), round(seconds * 1000), self._limits.delayed, KEY_MS),
         )
         return self._link.call(call).addCallback(_posted).addCallback(lambda _: self._look_in(seconds))
@@ -95,7 +88,8 @@ class Posting:
             call.reset(seconds)
 
     def _look(self) -> None:
-        call = Call(DUE, (DELAYED, READY, WAITING), (MAILBOX, AT_ONCE, self._limits.in_all))
+        names = self._link.names
+        call = Call(DUE, (names.delayed, names.ready, names.waiting), (names.mailbox, AT_ONCE, self._limits.in_all))
         self._link.call(call).addCallbacks(_until_next, self._failed).addCallback(self._looked)
 
     def _looked(self, wait: float) -> None:

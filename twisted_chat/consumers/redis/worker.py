@@ -19,14 +19,7 @@ from twisted_chat.consumers.queue import FAIREST, QueueLimits
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.intake import Intake
 from twisted_chat.consumers.redis.lives import Life
-from twisted_chat.consumers.redis.names import (
-    READY,
-    WAITING,
-    WORKERS,
-    connections_key,
-    mailbox_key,
-    session_key,
-)
+from twisted_chat.consumers.redis.names import WORKERS
 from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, RELEASE
 from twisted_chat.consumers.run import Layer
@@ -74,6 +67,7 @@ class Worker:
         self._runner: Final = runner
         self._most_blocking: Final = 2 * threads
         self._link: Final = QueueLink(reactor, server, up=self._up)
+        self._names: Final = self._link.names
         self._life: Final = Life(reactor, self._link, f"worker-{self.name}")
         self.posting: Final = Posting(reactor, self._link, limits)
         self._me: Final = self.name.encode()
@@ -126,7 +120,7 @@ class Worker:
             self._keeping.stop()
         with suppress(NotReadyError):  # another worker does it
             await self._life.stop()
-            await self._link.call(Call(FORGET, (READY,), (self._me, FORGOTTEN_MS)))
+            await self._link.call(Call(FORGET, (self._names.ready,), (self._me, FORGOTTEN_MS)))
         await self.intake.close()
         await self._link.stop()
 
@@ -159,7 +153,7 @@ class Worker:
         self._prepare()
 
     def _prepare(self) -> None:
-        made = self._link.execute("XGROUP", "CREATE", READY, WORKERS, "0", "MKSTREAM")
+        made = self._link.execute("XGROUP", "CREATE", self._names.ready, WORKERS, "0", "MKSTREAM")
         made.addErrback(lambda _: None)  # it is there already; if that is not why, the next question shows it
 
     # Taking
@@ -182,7 +176,7 @@ class Worker:
         if not tokens:
             return succeed(None)
         pairs = (part for pair in tokens.items() for part in pair)
-        return self._link.call(Call(RELEASE, (READY,), (self._me, *pairs)))
+        return self._link.call(Call(RELEASE, (self._names.ready,), (self._me, *pairs)))
 
     def _done(self, _: object, token: bytes) -> None:
         self._held.pop(token, None)
@@ -211,8 +205,8 @@ class Worker:
     async def _look(self, mailbox: bytes) -> tuple[bytes | None, bytes | None]:
         """The first event, and the session."""
         while True:
-            first = self._link.execute("LINDEX", mailbox_key(mailbox), 0)
-            session = self._link.execute("GET", session_key(mailbox))
+            first = self._link.execute("LINDEX", self._names.mailbox_key(mailbox), 0)
+            session = self._link.execute("GET", self._names.session_key(mailbox))
             found: list[tuple[bool, Any]] = await DeferredList([first, session], consumeErrors=True)
             if all(answered for answered, _ in found):
                 return found[0][1], found[1][1]
@@ -244,13 +238,19 @@ class Worker:
         self, token: bytes, mailbox: bytes, event: Event | None, outcome: Outcome, *, go_on: bool
     ) -> tuple[bytes | None, bytes | None]:
         """The next event, and the session."""
-        connections = connections_key(node_of(mailbox.decode()).encode())
+        connections = self._names.connections_key(node_of(mailbox.decode()).encode())
         beginning = event.encode_id() if event is not None else b""
         # What has a mailbox of its own is alone in it.
         over = event is not None and (ends(event, outcome) or event.id.encode() == mailbox)
         call = Call(
             COMMIT,
-            (READY, mailbox_key(mailbox), session_key(mailbox), WAITING, connections),
+            (
+                self._names.ready,
+                self._names.mailbox_key(mailbox),
+                self._names.session_key(mailbox),
+                self._names.waiting,
+                connections,
+            ),
             (token, self._me, mailbox, beginning, outcome.session or b"", int(over), int(go_on)),
         )
         again = False
@@ -279,15 +279,15 @@ class Worker:
     async def _kept(self) -> None:
         tokens = list(self._held)
         if tokens:
-            for lost in await self._link.call(Call(KEEP, (READY,), (self._me, *tokens))):
+            for lost in await self._link.call(Call(KEEP, (self._names.ready,), (self._me, *tokens))):
                 self._held.pop(lost, None)
         room = self._room()
         if self._stopping or room <= 0:
             return
         idle = int(DEAD * 1000)
-        reply = await self._link.execute("XAUTOCLAIM", READY, WORKERS, self._me, idle, "0", "COUNT", room)
+        reply = await self._link.execute("XAUTOCLAIM", self._names.ready, WORKERS, self._me, idle, "0", "COUNT", room)
         self._begin([entry for entry in reply[1] if entry])
-        await self._link.call(Call(FORGET, (READY,), ("", FORGOTTEN_MS)))
+        await self._link.call(Call(FORGET, (self._names.ready,), ("", FORGOTTEN_MS)))
 
     def _not_kept(self, failure: Failure) -> None:
         if not failure.check(NotReadyError):

@@ -24,6 +24,8 @@ def open_redis(url: str, *, reactor: IRedisReactor, history: HistoryLimits) -> R
         over a Unix socket
     ``redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST…/SERVICE[/DB]``
         the master of that service, which the Sentinels on these hosts know; ``rediss+sentinel:`` over TLS
+
+    Each with ``?prefix=NAME``, which all keys and channels begin with, where several applications share a server.
     """
     server = parse_url(url)
     from twisted_chat.relay.redis.relay import RedisRelay

@@ -1,16 +1,18 @@
 """How things are called in Redis: keys and channels.
 
-All keys of a room share one hash tag, its percent-encoded name: ``twisted_chat:{a%2Fb}:stream``.
+All of them begin with the prefix of the application and a colon. All keys of a room share one hash tag, its
+percent-encoded name: ``twisted_chat:{a%2Fb}:stream``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
-NODES: Final = b"twisted_chat:nodes"
-"""When each node counts as dead."""
+PREFIX: Final = b"twisted_chat"
+"""Of an application that names no other."""
 
 
 @lru_cache(maxsize=50_000)
@@ -18,51 +20,60 @@ def _tag(room: str) -> bytes:
     return b"{%b}" % quote(room, safe="", errors="surrogatepass").encode()
 
 
-def position_key(room: str) -> bytes:
-    """Where the room stands."""
-    return b"twisted_chat:%b:position" % _tag(room)
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one application.
 
+    database
+        part of the names of channels, which, unlike keys, are shared by all databases of a server
+    prefix
+        without a colon, so that no name of one application is a name of another
+    """
 
-def stream_key(room: str) -> bytes:
-    """Its publications."""
-    return b"twisted_chat:%b:stream" % _tag(room)
+    database: int = 0
+    prefix: bytes = PREFIX
 
+    @property
+    def nodes_key(self) -> bytes:
+        """When each node counts as dead."""
+        return b"%b:nodes" % self.prefix
 
-def idempotency_key(room: str, key: str) -> bytes:
-    """What was stored under that key; any text is one."""
-    return b"twisted_chat:%b:key:%b" % (_tag(room), key.encode("utf-8", "surrogatepass"))
+    def position_key(self, room: str) -> bytes:
+        """Where the room stands."""
+        return b"%b:%b:position" % (self.prefix, _tag(room))
 
+    def stream_key(self, room: str) -> bytes:
+        """Its publications."""
+        return b"%b:%b:stream" % (self.prefix, _tag(room))
 
-def members_key(room: str, node: bytes) -> bytes:
-    """The members that one node has in it."""
-    return b"twisted_chat:%b:members:%b" % (_tag(room), node)
+    def idempotency_key(self, room: str, key: str) -> bytes:
+        """What was stored under that key; any text is one."""
+        return b"%b:%b:key:%b" % (self.prefix, _tag(room), key.encode("utf-8", "surrogatepass"))
 
+    def members_key(self, room: str, node: bytes) -> bytes:
+        """The members that one node has in it."""
+        return b"%b:%b:members:%b" % (self.prefix, _tag(room), node)
 
-def counts_key(room: str) -> bytes:
-    """How many members each handle has."""
-    return b"twisted_chat:%b:counts" % _tag(room)
+    def counts_key(self, room: str) -> bytes:
+        """How many members each handle has."""
+        return b"%b:%b:counts" % (self.prefix, _tag(room))
 
+    def handles_key(self, room: str) -> bytes:
+        """The handles in it, in the order in which they came."""
+        return b"%b:%b:handles" % (self.prefix, _tag(room))
 
-def handles_key(room: str) -> bytes:
-    """The handles in it, in the order in which they came."""
-    return b"twisted_chat:%b:handles" % _tag(room)
+    def rooms_key(self, node: bytes) -> bytes:
+        """The rooms in which a node has members, and maybe some more."""
+        return b"%b:rooms:%b" % (self.prefix, node)
 
+    def channel(self, room: str) -> bytes:
+        """Where the room's messages go."""
+        return b"%b:%d:%b" % (self.prefix, self.database, _tag(room))
 
-def rooms_key(node: bytes) -> bytes:
-    """The rooms in which a node has members, and maybe some more."""
-    return b"twisted_chat:rooms:" + node
+    def inbox_channel(self, node: bytes) -> bytes:
+        """The channel on which a node hears itself."""
+        return b"%b:%d:inbox:%b" % (self.prefix, self.database, node)
 
-
-def channel(database: int, room: str) -> bytes:
-    """Where the room's messages go. Channels, unlike keys, are shared by all databases of a server."""
-    return b"twisted_chat:%d:%b" % (database, _tag(room))
-
-
-def inbox_channel(database: int, node: bytes) -> bytes:
-    """The channel on which a node hears itself."""
-    return b"twisted_chat:%d:inbox:%b" % (database, node)
-
-
-def probe_key(node: bytes) -> bytes:
-    """Written by a node to find out whether writing works."""
-    return b"twisted_chat:probe:" + node
+    def probe_key(self, node: bytes) -> bytes:
+        """Written by a node to find out whether writing works."""
+        return b"%b:probe:%b" % (self.prefix, node)

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.relay.redis.errors import is_expected
-from twisted_chat.relay.redis.names import NODES, channel, counts_key, handles_key, members_key, rooms_key
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.scripts import HEARTBEAT, PRESENCE, Call
 from twisted_chat.waiting import gather
 
@@ -42,13 +42,13 @@ class Presence:
 
     def __init__(
         self,
-        database: int,
+        names: Names,
         call: Callable[[Call], Deferred[Any]],
         execute: Callable[..., Deferred[Any]],
         seconds: Callable[[], float],
     ) -> None:
         self.node = _name()
-        self._database = database
+        self._names: Final = names
         self._call = call
         self._execute = execute
         self._seconds = seconds
@@ -70,7 +70,7 @@ class Presence:
         if members.get(member) != handle:
             members[member] = handle
             # Each time: the others may have taken us for dead and cleared the room, which we learn later.
-            self._send(room, self._execute, "SADD", rooms_key(self.node), _text(room))
+            self._send(room, self._execute, "SADD", self._names.rooms_key(self.node), _text(room))
             self._send(room, self._call, self._change(self.node, room, [_text(member), b"+" + _text(handle)]))
 
     def leave(self, room: str, member: str) -> None:
@@ -80,11 +80,11 @@ class Presence:
         self._send(room, self._call, self._change(self.node, room, [_text(member), b"-"]))
         if not members:
             del self._rooms[room]
-            self._send(room, self._execute, "SREM", rooms_key(self.node), _text(room))
+            self._send(room, self._execute, "SREM", self._names.rooms_key(self.node), _text(room))
 
     async def present(self, room: str) -> tuple[str, ...]:
         """The handles, in the order in which they came."""
-        handles = await self._execute("ZRANGE", handles_key(room), 0, -1)
+        handles = await self._execute("ZRANGE", self._names.handles_key(room), 0, -1)
         return tuple(handle.decode("utf-8", "surrogatepass") for handle in handles)
 
     # Life
@@ -102,7 +102,7 @@ class Presence:
     def beat(self) -> None:
         """Say that we live. To be called every `BEAT` seconds."""
         if self._up_since is not None:
-            beat = Call(HEARTBEAT, (NODES,), (self.node, int(DEAD * 1000), int(not self._registered)))
+            beat = Call(HEARTBEAT, (self._names.nodes_key,), (self.node, int(DEAD * 1000), int(not self._registered)))
             self._call(beat).addCallback(self._answered, self.node).addErrback(self._failed)
 
     async def close(self) -> None:
@@ -111,8 +111,8 @@ class Presence:
         rooms, self._rooms = [*self._rooms, *self._unsure], {}
         for begin in range(0, len(rooms), AT_ONCE):
             await self._put_in_order(self.node, rooms[begin : begin + AT_ONCE])
-        await self._execute("DEL", rooms_key(self.node))
-        await self._execute("ZREM", NODES, self.node)
+        await self._execute("DEL", self._names.rooms_key(self.node))
+        await self._execute("ZREM", self._names.nodes_key, self.node)
 
     def _answered(self, reply: tuple[int, list[bytes]], node: bytes) -> None:
         living, dead = reply
@@ -134,7 +134,7 @@ class Presence:
         self._log.info("this node was not heard of for {seconds:g} seconds: it enters its rooms anew", seconds=DEAD)
         # What was said while that was not known may stand behind what the others have cleared.
         self._former.append(self.node)
-        self._execute("ZADD", NODES, 0, self.node).addErrback(self._failed)
+        self._execute("ZADD", self._names.nodes_key, 0, self.node).addErrback(self._failed)
         self.node, self._registered, self._recognised = _name(), False, False
         self._unsure.update(dict.fromkeys(self._rooms))
 
@@ -159,9 +159,9 @@ class Presence:
 
     async def _bury(self, node: bytes) -> None:
         """Take away what a dead node has left behind. Others do the same: each begins somewhere else."""
-        while names := await self._execute("SRANDMEMBER", rooms_key(node), AT_ONCE):
+        while names := await self._execute("SRANDMEMBER", self._names.rooms_key(node), AT_ONCE):
             await self._put_in_order(node, [name.decode("utf-8", "surrogatepass") for name in names])
-        await self._execute("ZREM", NODES, node)
+        await self._execute("ZREM", self._names.nodes_key, node)
 
     async def _put_in_order(self, node: bytes, rooms: list[str]) -> None:
         """Make the members that a node has in these rooms those that we know of: none, if it is another one."""
@@ -170,15 +170,16 @@ class Presence:
             members = self._rooms.get(room, {}) if node == self.node else {}
             pairs = [part for member, handle in members.items() for part in (_text(member), b"+" + _text(handle))]
             if members:
-                asked.append(self._execute("SADD", rooms_key(node), _text(room)))
+                asked.append(self._execute("SADD", self._names.rooms_key(node), _text(room)))
             asked.append(self._call(self._change(node, room, pairs, whole=True)))
             if not members:
-                asked.append(self._execute("SREM", rooms_key(node), _text(room)))
+                asked.append(self._execute("SREM", self._names.rooms_key(node), _text(room)))
         await gather(asked)
 
     def _change(self, node: bytes, room: str, pairs: list[bytes], *, whole: bool = False) -> Call:
-        keys = (members_key(room, node), counts_key(room), handles_key(room))
-        return Call(PRESENCE, keys, (channel(self._database, room), int(whole), *pairs))
+        names = self._names
+        keys = (names.members_key(room, node), names.counts_key(room), names.handles_key(room))
+        return Call(PRESENCE, keys, (names.channel(room), int(whole), *pairs))
 
     def _send(self, room: str, send: Callable[..., Deferred[Any]], *what: Any) -> None:
         if not self._recognised:

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_chat.relay.redis.errors import LinkDownError, UnusableError
-from twisted_chat.relay.redis.names import probe_key
 
 
 class Probe:
@@ -20,11 +19,11 @@ class Probe:
     """
 
     def __init__(
-        self, reactor: IReactorTime, execute: Callable[..., Deferred[Any]], node: bytes, inbox: bytes, deadline: float
+        self, reactor: IReactorTime, execute: Callable[..., Deferred[Any]], key: bytes, inbox: bytes, deadline: float
     ) -> None:
         self._reactor = reactor
         self._execute = execute
-        self._key: Final = probe_key(node)
+        self._key: Final = key
         self._inbox: Final = inbox
         self._deadline: Final = deadline
         self._count = 0

@@ -11,7 +11,7 @@ from twisted_chat.core.publication import Before, History, Newest, Position, Pub
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.position import horizon
-from twisted_chat.relay.redis.names import channel, idempotency_key, position_key, stream_key
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.scripts import HISTORY, PUBLISH, Call
 
 EMPTY_ROOM_MS: Final = 600_000
@@ -24,25 +24,26 @@ _LETTERS: Final = string.ascii_letters + string.digits
 class Storage:
     """How publications are written and questions are asked: script calls, and what their replies mean."""
 
-    def __init__(self, database: int, limits: HistoryLimits) -> None:
+    def __init__(self, names: Names, limits: HistoryLimits) -> None:
         self.position_ms: Final = _milliseconds(max(limits.age, limits.keys)) if limits.age else 0
         """How long the position of a room outlives its last publication; 0: for ever."""
-        self._database = database
+        self._names: Final = names
         self._limits = limits
         lives = (_milliseconds(limits.age), self.position_ms, _milliseconds(limits.keys))
         self._constants: Final = [b"%d" % number for number in (limits.count, *lives)]
 
     def publish(self, room: str, data: bytes, key: str | None) -> Call:
-        keys: tuple[bytes, ...] = (position_key(room), stream_key(room))
+        names = self._names
+        keys: tuple[bytes, ...] = (names.position_key(room), names.stream_key(room))
         if key is not None:
-            keys = (*keys, idempotency_key(room, key))
-        return Call(PUBLISH, keys, (data, _epoch(), *self._constants, channel(self._database, room)))
+            keys = (*keys, names.idempotency_key(room, key))
+        return Call(PUBLISH, keys, (data, _epoch(), *self._constants, names.channel(room)))
 
     def ask(self, room: str, question: Question) -> Call:
         epoch, place, up_to, after = _slice(question)
         return Call(
             HISTORY,
-            (position_key(room), stream_key(room)),
+            (self._names.position_key(room), self._names.stream_key(room)),
             (_epoch(), EMPTY_ROOM_MS, epoch, place, up_to, after),
         )
 

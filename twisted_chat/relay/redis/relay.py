@@ -24,7 +24,6 @@ from twisted_chat.relay.redis.few import FewAtOnce
 from twisted_chat.relay.redis.greeting import greet, prepare
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
-from twisted_chat.relay.redis.names import channel, inbox_channel
 from twisted_chat.relay.redis.pending import Pending
 from twisted_chat.relay.redis.presence import BEAT, Presence
 from twisted_chat.relay.redis.probe import Probe
@@ -64,7 +63,7 @@ class RedisRelay:
     ) -> None:
         """Raises `RelayError` when this system cannot connect to such a server."""
         self._reactor = reactor
-        self._database: Final = server.database
+        self._names: Final = server.names
         self._name: Final = server.name
         self._events: RelayEvents | None = None
         self._accepting = False
@@ -95,19 +94,21 @@ class RedisRelay:
             down=self._messages_down,
         )
         execute = self._commands.execute
+        names = server.names
         node = secrets.token_hex(8).encode()
-        self._inbox: Final = inbox_channel(server.database, node)
-        self._probe = Probe(reactor, execute, node, self._inbox, limits.deadline)
+        self._inbox: Final = names.inbox_channel(node)
+        self._probe = Probe(reactor, execute, names.probe_key(node), self._inbox, limits.deadline)
         self._scripts = ScriptCaller(execute)
-        self._storage = Storage(server.database, history)
+        self._storage = Storage(names, history)
         self._histories: Final = FewAtOnce(HISTORIES)
         self._publisher = Publisher(reactor, self._storage, self._scripts.call)
-        self._presence = Presence(server.database, self._scripts.call, execute, reactor.seconds)
+        self._presence = Presence(names, self._scripts.call, execute, reactor.seconds)
         self._subscriptions = Subscriptions(
-            server.database, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
+            names, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
         )
         self._tops = TopCheck(
             reactor,
+            names,
             execute,
             rooms=self._subscriptions.rooms.values,
             look=lambda room: self._ask(room, Newest(0)),
@@ -179,7 +180,7 @@ class RedisRelay:
 
     def signal(self, room: str, data: bytes) -> None:
         if self._accepting:
-            self._commands.execute("PUBLISH", channel(self._database, room), b"s" + data).addErrback(_nothing)
+            self._commands.execute("PUBLISH", self._names.channel(room), b"s" + data).addErrback(_nothing)
 
     # Rooms
 

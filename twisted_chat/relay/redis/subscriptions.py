@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_chat.relay.redis.names import channel
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.protocol import SubscriberProtocol
 from twisted_chat.waiting import Signal
 
@@ -29,7 +29,7 @@ class Subscriptions:
 
     def __init__(
         self,
-        database: int,
+        names: Names,
         inbox: bytes,
         *,
         interrupted: Callable[[list[str]], None],
@@ -40,7 +40,7 @@ class Subscriptions:
         """By channel."""
         self.live = False
         """Whether all rooms are subscribed to, but those that were wanted since."""
-        self._database = database
+        self._names: Final = names
         self._inbox = inbox
         self._interrupted = interrupted
         self._resumed = resumed
@@ -51,7 +51,7 @@ class Subscriptions:
 
     def add(self, room: str) -> None:
         """Listen to it, now or as soon as that is possible. Once is enough."""
-        name = channel(self._database, room)
+        name = self._names.channel(room)
         if name in self.rooms:
             return
         self.rooms[name] = room
@@ -61,7 +61,7 @@ class Subscriptions:
 
     def remove(self, room: str) -> None:
         """Do not listen to it any more."""
-        name = channel(self._database, room)
+        name = self._names.channel(room)
         if self.rooms.pop(name, None) is None:
             return
         if self._protocol is not None:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import Position
 from twisted_chat.relay.redis.errors import is_expected
-from twisted_chat.relay.redis.names import position_key
+from twisted_chat.relay.redis.names import Names
 from twisted_chat.waiting import gather
 
 EVERY: Final = (25.0, 40.0)
@@ -41,6 +41,7 @@ class TopCheck:
     def __init__(
         self,
         reactor: IReactorTime,
+        names: Names,
         execute: Callable[..., Deferred[Any]],
         rooms: Callable[[], Collection[str]],
         look: Callable[[str], Deferred[Any]],
@@ -48,6 +49,7 @@ class TopCheck:
         position_ms: int,
     ) -> None:
         self._reactor = reactor
+        self._names: Final = names
         self._execute = execute
         self._rooms = rooms
         self._look = look
@@ -82,7 +84,7 @@ class TopCheck:
         for begin in range(0, len(rooms), AT_ONCE):
             some = rooms[begin : begin + AT_ONCE]
             self._asking = set(some)
-            asked = [self._execute("HMGET", position_key(room), "e", "o", "t") for room in some]
+            asked = [self._execute("HMGET", self._names.position_key(room), "e", "o", "t") for room in some]
             for room, reply in zip(some, await gather(asked), strict=True):
                 self._found(room, reply, renew=renew)
 
@@ -100,7 +102,7 @@ class TopCheck:
         if not position.offset:
             self._look(room).addErrback(_ignore)
         elif self._position_ms and renew:
-            self._execute("PEXPIRE", position_key(room), self._position_ms).addErrback(_ignore)
+            self._execute("PEXPIRE", self._names.position_key(room), self._position_ms).addErrback(_ignore)
 
     def _ended(self, _: object) -> None:
         self._busy = False

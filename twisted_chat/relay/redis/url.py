@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
@@ -11,14 +12,16 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from cryptography import x509
 
 from twisted_chat.relay.interface import RelayError
+from twisted_chat.relay.redis.names import PREFIX, Names
 
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 
 FORMS: Final = """\
 redis://[USER:PASSWORD@]HOST[:PORT][/DB], the same with rediss:// for TLS, redis+unix:///PATH[?db=DB], \
-redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST…/SERVICE[/DB]"""
+redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST…/SERVICE[/DB], each with ?prefix=NAME where applications share it"""
 
+_APPLICATION: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST: Final = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\](?::(\d+))?|([\w.-]+)(?::(\d+))?", re.ASCII)
 _SCHEMES: Final = {
     # TLS, kind
@@ -62,6 +65,8 @@ class RedisServer:
 
     name
         the URL without anything secret: for logs, and what tells one server from another
+    prefix
+        what all names there begin with, which tells one application from another
     """
 
     name: str
@@ -71,6 +76,12 @@ class RedisServer:
     path: str | None = None
     service: str | None = None
     tls: Tls | None = None
+    prefix: bytes = PREFIX
+
+    @property
+    def names(self) -> Names:
+        """How things are called there."""
+        return Names(self.database, self.prefix)
 
     @property
     def is_found_by_sentinel(self) -> bool:
@@ -99,11 +110,37 @@ class _Parser:
         authority, slash, path = rest.partition("/")
         if "@" in path + query:
             self._wrong("in a password / is written %2F, ? is %3F, # is %23 and @ is %40")
-        options = self._options(query, {"ca"} if tls else {"db"} if kind == "unix" else set())
+        options = self._options(query, {"prefix"} | ({"ca"} if tls else {"db"} if kind == "unix" else set()))
         user_info, at, place = authority.rpartition("@")
         credentials = self._credentials(user_info) if at else None
         shown = f"{scheme.lower()}://{place}{slash}{path}"
         security = Tls(self._authorities(options["ca"]) if "ca" in options else ()) if tls else None
+        return self._prefixed(self._server(kind, place, path, options, credentials, security, shown), options)
+
+    def _prefixed(self, server: RedisServer, options: Mapping[str, str]) -> RedisServer:
+        prefix = options.get("prefix")
+        if prefix is None:
+            return server
+        if not _APPLICATION.fullmatch(prefix):
+            self._wrong(
+                "what ?prefix= names is 1 to 64 letters of ASCII, digits, hyphens, dots and underscores, as in"
+                " ?prefix=shop"
+            )
+        if prefix.encode() == server.prefix:
+            return server
+        mark = "&" if "?" in server.name else "?"
+        return replace(server, name=f"{server.name}{mark}prefix={prefix}", prefix=prefix.encode())
+
+    def _server(
+        self,
+        kind: str,
+        place: str,
+        path: str,
+        options: Mapping[str, str],
+        credentials: Credentials | None,
+        security: Tls | None,
+        shown: str,
+    ) -> RedisServer:
         if kind == "unix":
             return self._unix(place, path, options, credentials, shown)
         if kind == "sentinel":
@@ -115,7 +152,7 @@ class _Parser:
         return RedisServer(shown, database, credentials, (host,), tls=security)
 
     def _unix(
-        self, place: str, path: str, options: dict[str, str], credentials: Credentials | None, shown: str
+        self, place: str, path: str, options: Mapping[str, str], credentials: Credentials | None, shown: str
     ) -> RedisServer:
         if place or not path:
             self._wrong("the path of the socket is absolute, as in redis+unix:///run/redis/redis.sock")
@@ -167,8 +204,8 @@ class _Parser:
         options = dict(parse_qsl(query, keep_blank_values=True))
         for name in options:
             if name not in allowed:
-                takes = f"takes only ?{min(allowed)}=" if allowed else "takes no options"
-                self._wrong(f"there is no option {name!r}; this kind of URL {takes}")
+                takes = " and ".join(f"?{each}=" for each in sorted(allowed))
+                self._wrong(f"there is no option {name!r}; this kind of URL takes only {takes}")
         return options
 
     def _authorities(self, name: str) -> tuple[x509.Certificate, ...]:
