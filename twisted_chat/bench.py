@@ -23,6 +23,7 @@ from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from twisted.internet.task import LoopingCall, deferLater, react
 
 from twisted_chat.client import ClientError
+from twisted_chat.clock import use_monotonic_clock
 
 CONNECTING: Final = 20
 """Members that connect at the same time."""
@@ -237,6 +238,7 @@ def run(load: Load) -> tuple[list[str], bool]:
     outcome: list[tuple[list[str], bool] | ClientError] = []
 
     async def main(reactor: Any) -> None:
+        use_monotonic_clock(reactor)
         try:
             outcome.append(await bench(reactor, load))
         except ClientError as error:

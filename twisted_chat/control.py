@@ -37,7 +37,7 @@ PATIENCE: Final = 2.0
 """Seconds that `Control.start` waits for them."""
 
 SKEW: Final = 5.0
-"""Seconds by which a node's clock and that of the relay may differ."""
+"""Seconds by which a node may be wrong about the clock of the relay, or an order may be under way."""
 
 LOOK: Final = 10.0
 """Seconds between two looks at what has to be said again."""
@@ -51,8 +51,8 @@ LONGEST_REASON: Final = 100
 class Clients(Protocol):
     """The connections of this node."""
 
-    def close_user(self, user: str, began_before: float, error: ChatError) -> None:
-        """End the connections of a user that began before that time, of `reactor.seconds()`."""
+    def close_user(self, user: str, age: float, error: ChatError) -> None:
+        """End the connections of a user that are older than `age` seconds."""
 
     def close_room(self, room: str, error: ChatError) -> None:
         """End the connections to a room."""
@@ -221,8 +221,8 @@ class Control:
     def _disconnect(self, user: str, reason: object, tag: int) -> None:
         text = reason if isinstance(reason, str) and reason else "an operator ended your connections"
         # An order that is read at start, or after a pause, is not about who came later.
-        at = tag / 1e6 + (SKEW if self._starting is None else 0)
-        self._clients.close_user(user, at, ChatError(Reason.DISCONNECTED, text[:LONGEST_REASON]))
+        age = self._relay.time(ROOM) - tag / 1e6 - (SKEW if self._starting is None else 0)
+        self._clients.close_user(user, age, ChatError(Reason.DISCONNECTED, text[:LONGEST_REASON]))
 
     def _decide(self, room: str, decision: Decision) -> None:
         known = self._decisions.pop(room, None)
@@ -258,7 +258,7 @@ class Control:
         top = self._top
         if top is None:
             return False
-        old = self._age > 0 and self._reactor.seconds() - said.tag / 1e6 > self._age / 2
+        old = self._age > 0 and self._relay.time(ROOM) - said.tag / 1e6 > self._age / 2
         return said.epoch != top.epoch or top.offset - said.offset > self._count / 2 or old
 
     def _not_said(self, failure: Failure) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -221,23 +222,23 @@ class Hub:
         return sum(len(here.members) for here in self.rooms.values())
 
     def _open(self, name: str) -> HubRoom:
-        audience = self._audience(self._turn, self._delivered)
+        audience = self._audience(self._turn, partial(self._delivered, name))
         here = self.rooms[name] = HubRoom(RelayArchive(name, self._relay, self._reactor), audience)
         self._relay.subscribe(name)
         here.room.sync()
         return here
 
-    def _delivered(self, count: int, first: Publication | None) -> None:
-        self._metrics.delivered(count, None if first is None else self._age(first))
+    def _delivered(self, room: str, count: int, first: Publication | None) -> None:
+        self._metrics.delivered(count, None if first is None else self._age(room, first))
 
-    def _age(self, publication: Publication) -> float:
-        """Seconds since it was stored, as far as the relay's clock and ours agree."""
-        return self._reactor.seconds() - publication.position.tag / 1e6
+    def _age(self, room: str, publication: Publication) -> float:
+        """Return the seconds since it was stored."""
+        return self._relay.time(room) - publication.position.tag / 1e6
 
     # What the relay calls
 
     def deliver(self, room: str, publication: Publication) -> None:
-        self._metrics.arrived(self._age(publication))
+        self._metrics.arrived(self._age(room, publication))
         here = self.rooms.get(room) or self._followed.get(room)
         if here is not None:
             here.room.deliver(publication)

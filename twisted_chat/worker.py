@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.clock import use_monotonic_clock
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, tell_nodes
 from twisted_chat.consumers.errors import RoutingError
@@ -44,6 +45,7 @@ def makeService(options: Options) -> WorkerService:
     """What `twistd chat-worker` runs. Exits with one line if something is wrong with the configuration."""
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)  # before anything is scheduled
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
     sys.excepthook = one_line(options.program)
     try:

@@ -55,7 +55,7 @@ class Fixture:
         metrics = ConsumerMetrics(self.registry)
         runner = Runner(Router(routing), self.thread, failed=lambda *_: None, metrics=metrics, clock=self.clock.seconds)
         self.queue = LocalQueue(self.clock, runner)
-        relay = MemoryRelay(self.clock, HistoryLimits())
+        relay = MemoryRelay(self.clock, HistoryLimits(), wall_clock=self.clock.seconds)
         self.queue.layer = Delivery(relay, lambda *_: succeed(None), self.queue.post, self.queue.delay)
 
     def put(self, channel: str, **content: Any) -> None:

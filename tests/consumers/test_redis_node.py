@@ -39,7 +39,7 @@ class Redis(StringTransport):
     def _reply(self, command: list[bytes]) -> bytes:
         if command[0] == b"EVALSHA" and command[1] == HEARTBEAT.sha:
             self.heartbeats += 1
-            return b"*2\r\n:1\r\n*0\r\n"
+            return b"*3\r\n:1\r\n*0\r\n*2\r\n$1\r\n1\r\n$1\r\n0\r\n"
         return {b"PING": b"+PONG\r\n", b"INFO": b"$0\r\n\r\n"}.get(command[0], b"+OK\r\n")
 
     def abortConnection(self) -> None:

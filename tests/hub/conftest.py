@@ -66,7 +66,7 @@ class SlowRelay(MemoryRelay):
     `deaf`."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(clock, HistoryLimits())
+        super().__init__(clock, HistoryLimits(), wall_clock=clock.seconds)
         self.asked: list[tuple[str, Question]] = []
         self.holding = False
         self.deaf = False

@@ -134,7 +134,7 @@ class Subject(Protocol):
 class InMemory:
     def __init__(self, limits: HistoryLimits) -> None:
         self.clock = Clock()
-        self.relay = MemoryRelay(self.clock, limits)
+        self.relay = MemoryRelay(self.clock, limits, wall_clock=self.clock.seconds)
         fired(self.relay.start(Nobody()))
 
     def publish(self, drafts: Sequence[Draft], now: float) -> list[Published]:

@@ -38,7 +38,7 @@ class Memory:
         self.relay = self.start(HOUR)
 
     def start(self, history: HistoryLimits, limits: MemoryLimits = MemoryLimits()) -> MemoryRelay:  # noqa: B008
-        self.relay = MemoryRelay(self.clock, history, limits)
+        self.relay = MemoryRelay(self.clock, history, limits, self.clock.seconds)
         result(self.relay.start(self.events))
         return self.relay
 

@@ -209,12 +209,14 @@ class InMemoryServer:
     tokens: TokenKeys | None = None
     api_keys: ApiKeys | None = None
     trusted_proxies: int = 0
+    clock_step: float = 0.0
+    """By how many seconds the wall clock was set."""
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         tx.config.loop = self.clock  # type: ignore[assignment]  # Autobahn's timers; it begins as None
         self.metrics = Metrics()
-        self.relay = MemoryRelay(self.clock, self.history)
+        self.relay = MemoryRelay(self.clock, self.history, wall_clock=self.clock.seconds)
         self.hub = Hub(self.relay, self.clock, self.metrics)
         self.relay.start(self.hub)
         self.connections = Connections(self.hub, self.limits, self.metrics, self.clock, self.wall_clock)
@@ -234,7 +236,7 @@ class InMemoryServer:
         self.peers: list[Peer] = []
 
     def wall_clock(self) -> float:
-        return WALL_CLOCK + self.clock.seconds()
+        return WALL_CLOCK + self.clock.seconds() + self.clock_step
 
     def peer(self) -> Peer:
         """A connection on which nothing was sent yet."""

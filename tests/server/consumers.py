@@ -53,7 +53,7 @@ class Consumers:
     def __init__(self, server: InMemoryServer) -> None:
         self.server = server
         self.queue = Asked()
-        self.relay = MemoryRelay(server.clock, GROUP_HISTORY)
+        self.relay = MemoryRelay(server.clock, GROUP_HISTORY, wall_clock=server.clock.seconds)
         self.groups = Hub(self.relay, server.clock, server.connections.metrics, GroupAudience)
         self.relay.start(self.groups)
         self.sockets = Sockets(server.clock, self.queue, tell_here(self._tell))

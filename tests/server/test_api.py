@@ -272,7 +272,7 @@ class Groups:
 
     def __init__(self, make_api: MakeApi) -> None:
         clock = Clock()
-        self._relay = MemoryRelay(clock, HistoryLimits(count=10))
+        self._relay = MemoryRelay(clock, HistoryLimits(count=10), wall_clock=clock.seconds)
         self.groups = Hub(self._relay, clock, Metrics())
         self.layer = Layer()
         self._relay.start(self.groups)

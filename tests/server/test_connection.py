@@ -12,6 +12,7 @@ from twisted.internet.defer import fail
 
 from twisted_chat.auth import SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.server.connection import EXPIRY_CHECK_SECONDS
 
 WALL_CLOCK = 1_795_000_000.0
 
@@ -138,6 +139,31 @@ def test_a_token_that_expired_meanwhile_ends_it_at_once(
     assert b"token_expired" in client.received()
     client.close()
     assert metric(server, "disconnects_total", reason="token_expired") == 1.0
+
+
+def test_a_token_expires_by_the_wall_clock_when_that_is_set(make_server: Callable[..., Any], key: Path) -> None:
+    server = make_server(tokens=TokenKeys.from_file(key))
+    token = make_token(SigningKey.from_file(key), "u1", now=WALL_CLOCK, expires_in=600)
+    client = server.connect(f"/chat/lobby?token={token}")
+    server.clock_step = -3_600.0
+    server.clock.advance(700)
+    assert server.connections.open, "it has 59 minutes left, as for whoever comes now"
+    server.clock_step = 0.0
+    server.clock.advance(EXPIRY_CHECK_SECONDS)
+    assert b"token_expired" in client.received()
+    client.close()
+
+
+def test_a_user_is_disconnected_though_the_clock_was_set_back(make_server: Callable[..., Any], key: Path) -> None:
+    server = make_server(tokens=TokenKeys.from_file(key))
+    token = make_token(SigningKey.from_file(key), "u1", now=WALL_CLOCK, expires_in=600)
+    client = server.connect(f"/chat/lobby?token={token}")
+    server.clock.advance(10)
+    server.connections.close_user("u1", 10.5, ChatError(Reason.DISCONNECTED, "older ones"))
+    assert server.connections.open
+    server.connections.close_user("u1", 9.5, ChatError(Reason.DISCONNECTED, "this one"))
+    assert b"disconnected" in client.received()
+    client.close()
 
 
 # Mistakes of ours

@@ -88,7 +88,8 @@ class ConsumerNode:
         self._relay: Final[Relay] = (
             open_relays(relay, reactor=reactor, history=GROUP_HISTORY, environ=environ)
             if many
-            else MemoryRelay(reactor, GROUP_HISTORY)
+            # Nobody sees these times, but messages of several groups are put in order by them.
+            else MemoryRelay(reactor, GROUP_HISTORY, wall_clock=reactor.seconds)
         )
         self.groups: Final = Hub(self._relay, reactor, metrics, GroupAudience)
         self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None

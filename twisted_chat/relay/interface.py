@@ -78,6 +78,9 @@ class Relay(Protocol):
     def stop(self) -> Deferred[None]:
         """Finish what was accepted, then release everything. Later calls fail with `TRY_AGAIN`."""
 
+    def time(self, room: str) -> float:
+        """Return the time, in Unix seconds, by the clock from which the room's positions have their tags."""
+
     def ready(self) -> Deferred[None]:
         """Fires when the relay stores and answers right now; fails with `ChatError` saying why not."""
 

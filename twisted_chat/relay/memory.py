@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,11 +56,13 @@ class MemoryRelay(LocalPresence):
         reactor: IReactorTime,
         history: HistoryLimits,
         limits: MemoryLimits = MemoryLimits(),
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._history = history
         self._limits = limits
+        self._wall_clock = wall_clock
         self._rooms: dict[str, _Room] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
@@ -86,6 +89,9 @@ class MemoryRelay(LocalPresence):
         self._bytes = 0
         return succeed(None)
 
+    def time(self, room: str) -> float:
+        return self._wall_clock()
+
     def ready(self) -> Deferred[None]:
         return succeed(None) if self._accepting else refused(Reason.TRY_AGAIN, NOT_RUNNING)
 
@@ -105,7 +111,7 @@ class MemoryRelay(LocalPresence):
         now = self._reactor.seconds()
         if key is not None and (known := self._keys.get(room, key, now)) is not None:
             return succeed(Published(known, duplicate=True))
-        publication = self._store(room, data, now)
+        publication = self._store(room, data, self._wall_clock())
         if key is not None:
             self._keys.put(room, key, publication, now)
         done: Deferred[Published] = Deferred()
@@ -118,7 +124,7 @@ class MemoryRelay(LocalPresence):
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         kept = self._room(room)
-        self._bytes -= kept.trim(horizon(self._history, self._reactor.seconds()))
+        self._bytes -= kept.trim(horizon(self._history, self._wall_clock()))
         return succeed(answer(question, kept.top, kept.read))
 
     def _store(self, room: str, data: bytes, now: float) -> Publication:
@@ -179,14 +185,14 @@ class MemoryRelay(LocalPresence):
 
     def _sweep(self) -> None:
         """Let go what is too old."""
-        now = self._reactor.seconds()
+        now = self._wall_clock()
         oldest = horizon(self._history, now)
         for room in self._rooms.values():
             self._bytes -= room.trim(oldest)
         over = forgettable(self._history, now)
         for name in [name for name in self._idle if 0 < self._rooms[name].top.tag < over]:
             self._forget(name)
-        self._keys.expire(now)
+        self._keys.expire(self._reactor.seconds())
 
 
 class _Room:

@@ -32,6 +32,9 @@ class ShardedRelay:
     def stop(self) -> Deferred[None]:
         return _all(shard.relay.stop() for shard in self._shards)
 
+    def time(self, room: str) -> float:
+        return self._of(room).relay.time(room)
+
     def ready(self) -> Deferred[None]:
         """Fails with what is wrong with any of them: some rooms do not work then."""
         return _all(shard.relay.ready() for shard in self._shards)

@@ -32,6 +32,10 @@ REPLIES_HELD: Final = 100
 """Answers to repeated messages that wait until a client has caught up; to more it gets none, and repeats itself."""
 
 
+EXPIRY_CHECK_SECONDS: Final = 60.0
+"""At most so long a connection outlives its token where the wall clock is set forward."""
+
+
 class Edge(Protocol):
     """The wire's end of a connection."""
 
@@ -83,10 +87,11 @@ class Connections:
         """A name that no other connection of any node has."""
         return f"{NODE}-{next(self._names)}"
 
-    def close_user(self, user: str, began_before: float, error: ChatError) -> None:
-        """End the connections of a user that began before that time, of `reactor.seconds()`."""
+    def close_user(self, user: str, age: float, error: ChatError) -> None:
+        """End the connections of a user that are older than `age` seconds."""
+        now = self.reactor.seconds()
         for connection in list(self.open):
-            if connection.session.identity.user == user and connection.began < began_before:
+            if connection.session.identity.user == user and now - connection.began > age:
                 connection.close(error)
 
     def close_room(self, room: str, error: ChatError) -> None:
@@ -151,9 +156,7 @@ class Connection:
         self._all.add(self)
         self.began = self._reactor.seconds()
         self._all.metrics.connected(self.edge.transport_name)
-        expires = self.session.identity.expires
-        if expires is not None:
-            self._expiry = self._reactor.callLater(max(0.0, expires - self._all.wall_clock()), self._expired)
+        self._check_expiry_later()
         self._subscriber = Subscriber(
             self._all.name(),
             self.session,
@@ -213,7 +216,18 @@ class Connection:
         if self._subscriber is not None:
             self._hub.leave(self._subscriber)
 
-    def _expired(self) -> None:
+    def _check_expiry_later(self) -> None:
+        expires = self.session.identity.expires
+        if expires is not None:
+            # The time of day may be set meanwhile: it is looked at again and again.
+            left = min(max(0.0, expires - self._all.wall_clock()), EXPIRY_CHECK_SECONDS)
+            self._expiry = self._reactor.callLater(left, self._check_expiry, expires)
+
+    def _check_expiry(self, expires: float) -> None:
+        """End the connection if its token has expired."""
+        if self._all.wall_clock() < expires:
+            self._check_expiry_later()
+            return
         self.close(ChatError(Reason.TOKEN_EXPIRED, "the token expired; come back with a new one"))
 
     def _too_slow(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -173,12 +174,18 @@ async def start_at(reactor: IReactorTime) -> AsyncIterator[StartAt]:
     """``start_at(url, history, **limits)``: a started relay; it is stopped at the end of the test."""
     nodes: list[Node] = []
 
-    async def start_at(url: str, history: HistoryLimits | None = None, **limits: Any) -> Node:
+    async def start_at(
+        url: str,
+        history: HistoryLimits | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        **limits: Any,
+    ) -> Node:
         relay = RedisRelay(
             cast("IRedisReactor", reactor),
             parse_url(url),
             history or HistoryLimits(count=100, age=3600.0),
             LinkLimits(**{"last_retry": 0.3, **limits}),
+            wall_clock,
         )
         nodes.append(Node(relay))
         await relay.start(nodes[-1].events)

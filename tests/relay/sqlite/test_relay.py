@@ -76,7 +76,12 @@ def path(tmp_path: Path) -> Path:
 async def relay(clock: ThreadedClock, reactor: IRelayReactor, path: Path, events: Events) -> AsyncIterator[SqliteRelay]:
     queue = QueueLimits(publications=2_000, publication_bytes=1 << 20, questions=100)
     relay = SqliteRelay(
-        cast("IRelayReactor", clock), path, HistoryLimits(count=5_000, age=HOUR), max_bytes=2 << 20, queue=queue
+        cast("IRelayReactor", clock),
+        path,
+        HistoryLimits(count=5_000, age=HOUR),
+        max_bytes=2 << 20,
+        queue=queue,
+        wall_clock=clock.seconds,
     )
     await relay.start(events)
     relay.subscribe("r")
@@ -311,7 +316,8 @@ async def test_a_start_sweeps(relay: SqliteRelay, clock: ThreadedClock, path: Pa
     await relay.publish("r", b"{}")
     await relay.stop()
     clock.advance(2 * HOUR)
-    again = SqliteRelay(cast("IRelayReactor", clock), path, HistoryLimits(count=5_000, age=HOUR))
+    history = HistoryLimits(count=5_000, age=HOUR)
+    again = SqliteRelay(cast("IRelayReactor", clock), path, history, wall_clock=clock.seconds)
     await again.start(events)
     await newest(again)
     assert await rows(again, path) == 0

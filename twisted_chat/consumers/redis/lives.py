@@ -57,8 +57,8 @@ class Life:
         call = Call(HEARTBEAT, (self._link.names.nodes,), (self._name, int(DEAD * 1000), int(not self._known)))
         self._link.call(call).addCallbacks(self._answered, self._failed)
 
-    def _answered(self, reply: tuple[int, list[bytes]]) -> None:
-        living, dead = reply
+    def _answered(self, reply: tuple[int, list[bytes], list[bytes]]) -> None:
+        living, dead, _ = reply
         if not living:
             self._known = False
             self.beat()

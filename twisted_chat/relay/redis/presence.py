@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat.relay.redis.clock import RedisClock
 from twisted_chat.relay.redis.errors import is_expected
 from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.scripts import HEARTBEAT, PRESENCE, Call
@@ -46,12 +47,14 @@ class Presence:
         call: Callable[[Call], Deferred[Any]],
         execute: Callable[..., Deferred[Any]],
         seconds: Callable[[], float],
+        clock: RedisClock,
     ) -> None:
         self.node = _name()
         self._names: Final = names
         self._call = call
         self._execute = execute
         self._seconds = seconds
+        self._clock = clock
         self._rooms: dict[str, dict[str, str]] = {}
         self._unsure: dict[str, None] = {}
         """Rooms of which Redis may believe something else."""
@@ -114,8 +117,9 @@ class Presence:
         await self._execute("DEL", self._names.rooms_key(self.node))
         await self._execute("ZREM", self._names.nodes_key, self.node)
 
-    def _answered(self, reply: tuple[int, list[bytes]], node: bytes) -> None:
-        living, dead = reply
+    def _answered(self, reply: tuple[int, list[bytes], list[bytes]], node: bytes) -> None:
+        living, dead, (seconds, microseconds) = reply
+        self._clock.read(int(seconds) + int(microseconds) / 1e6)
         if node != self.node or self._up_since is None:
             return  # it was asked under another name, or on another link
         if not living:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Newest, Position, Published, Question
 from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
 from twisted_chat.relay.presence import NOT_RUNNING, refused
+from twisted_chat.relay.redis.clock import RedisClock
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError, describe, is_expected, refusal
 from twisted_chat.relay.redis.few import FewAtOnce
@@ -60,6 +62,7 @@ class RedisRelay:
         server: RedisServer,
         history: HistoryLimits,
         limits: LinkLimits = LinkLimits(),  # noqa: B008 - frozen
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises `RelayError` when this system cannot connect to such a server."""
         self._reactor = reactor
@@ -102,7 +105,8 @@ class RedisRelay:
         self._storage = Storage(names, history)
         self._histories: Final = FewAtOnce(HISTORIES)
         self._publisher = Publisher(reactor, self._storage, self._scripts.call)
-        self._presence = Presence(names, self._scripts.call, execute, reactor.seconds)
+        self._clock = RedisClock(reactor.seconds, wall_clock)
+        self._presence = Presence(names, self._scripts.call, execute, reactor.seconds, self._clock)
         self._subscriptions = Subscriptions(
             names, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
         )
@@ -158,6 +162,9 @@ class RedisRelay:
             self._probe.stop()
             self._events = None
             await gatherResults([self._commands.stop(), self._messages.stop()])
+
+    def time(self, room: str) -> float:
+        return self._clock.time()
 
     def ready(self) -> Deferred[None]:
         if not self._accepting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +39,13 @@ class SqliteRelay(LocalPresence):
         *,
         max_bytes: int = MAX_BYTES,
         queue: QueueLimits | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._reactor = reactor
+        self._wall_clock = wall_clock
         self._make = lambda: ChatDatabase(path, history, max_bytes)
-        self._thread = DatabaseThread(reactor, queue or QueueLimits(), self._deliver, self._subscribed)
+        self._thread = DatabaseThread(reactor, queue or QueueLimits(), self._deliver, self._subscribed, wall_clock)
         self._lifecycle = DeferredLock()
         self._stopped = False
         self._sweeper: LoopingCall | None = None
@@ -53,6 +57,9 @@ class SqliteRelay(LocalPresence):
         self._accepting = False
         self._stopped = True
         return Deferred.fromCoroutine(self._stop())
+
+    def time(self, room: str) -> float:
+        return self._wall_clock()
 
     def ready(self) -> Deferred[None]:
         if not self._accepting:

@@ -62,12 +62,14 @@ class DatabaseThread:
         limits: QueueLimits,
         stored: Callable[[str, Publication], None],
         occupied: Container[str],
+        wall_clock: Callable[[], float],
     ) -> None:
         """`occupied`: rooms that a sweep keeps; looked into from the thread, so that it is never out of date."""
         self._reactor = reactor
         self._limits = limits
         self._stored = stored
         self._occupied = occupied
+        self._wall_clock = wall_clock
         self._pool = ThreadPool(1, 1, "twisted-chat-sqlite")
         self._pool.threadFactory = _Daemon
         self._database: ChatDatabase | None = None
@@ -169,7 +171,7 @@ class DatabaseThread:
             [write.draft for write in writes],
             [question.ask for question in questions],
             self._occupied if sweeping else None,
-            self._reactor.seconds(),
+            self._wall_clock(),
         )
         if writes:
             self._acknowledge(writes, results.stored)
