@@ -20,6 +20,10 @@ INSTALL = [
     "service-identity>=24",
     # JSON of clients, checked while it is read: a fifth of what the standard library takes.
     "msgspec>=0.19",
+    # Unicode properties, which Python's own expressions do not know: what of a name is invisible.
+    "regex>=2024.4",
+    # Skeletons of names (UTS 39): which handles in a room look alike. It carries the tables of Unicode, and wheels.
+    "disarm>=0.17.2",
     # Tokens (RFC 7519); `crypto` brings RS256, ES256 and EdDSA. Before 2.14 a public key in DER passed as a secret.
     "pyjwt[crypto]>=2.14",
     # The /metrics page in the format that monitoring systems read.
@@ -65,6 +69,7 @@ LINT = [
     "ruff>=0.14",
     "mypy>=1.18",
     "mypy-zope>=1.0.13",
+    "types-regex",
 ]
 
 DOCS = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import regex
+
 from twisted_chat.core.errors import ChatError, Reason
 
 LONGEST_HANDLE: Final = 64
@@ -17,12 +19,26 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CONTROL_OR_BREAK: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # JSON can write half a surrogate pair; UTF-8 cannot, so nothing behind us could store it.
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-# Embeddings, overrides and isolates change how the text around a handle reads: "bob" can look like "ann".
-_BIDI_CONTROL: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+# Embeddings, overrides, isolates and marks change how the text around a handle reads: "bob" can look like "ann".
+_BIDI_CONTROL: Final = regex.compile(r"\p{Bidi_Control}")
+# Characters without a glyph (Unicode 5.21, "Default_Ignorable_Code_Point"), and those of no use to a reader: formats,
+# private use, unassigned. U+2800 has a glyph, which is blank.
+_INVISIBLE: Final = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Co}\p{Cn}\u2800]")
+_VISIBLE: Final = regex.compile(r"[^\p{Default_Ignorable_Code_Point}\p{C}\p{Z}\s\u2800]")
+# Invisible characters that belong to what is seen: variants and joints of emoji and flags made of tags (UTS 51), and
+# joiners where a script needs them, after a virama or between cursive letters (RFC 5892, appendix A.1 and A.2).
+_NEEDED: Final = regex.compile(
+    r"(?<=[\p{Emoji}\p{M}])[\uFE0E\uFE0F]"
+    r"|(?<=\p{Extended_Pictographic}[\uFE0F\p{Emoji_Modifier}]?)\u200D(?=\p{Extended_Pictographic})"
+    r"|(?<=\U0001F3F4)[\U000E0020-\U000E007E]+\U000E007F"
+    r"|(?<=\p{Canonical_Combining_Class=Virama})[\u200C\u200D]"
+    r"|(?<=[\p{Script=Arabic}\p{Script=Syriac}\p{Script=Mongolian}]\p{Mn}*)\u200C"
+    r"(?=[\p{Script=Arabic}\p{Script=Syriac}\p{Script=Mongolian}])"
+)
 
 
 def clean_handle(text: str, longest: int = LONGEST_HANDLE) -> str:
-    """The handle that `text` is, trimmed: 1 to `longest` characters on one line.
+    """Return the handle that `text` is, trimmed: 1 to `longest` characters on one line, each of them visible.
 
     Raises `ChatError` (`Reason.BAD_HANDLE`) with what is wrong.
     """
@@ -31,28 +47,41 @@ def clean_handle(text: str, longest: int = LONGEST_HANDLE) -> str:
         raise ChatError(Reason.BAD_HANDLE, "a handle may not be empty")
     if len(handle) > longest:
         raise _too_long("a handle", handle, longest, Reason.BAD_HANDLE)
-    if handle.isprintable():
-        return handle  # no control, break, surrogate or format character is
+    if handle.isascii() and handle.isprintable():
+        return handle
     _check_characters("a handle", handle, _CONTROL_OR_BREAK, Reason.BAD_HANDLE)
+    _check_visible(handle)
+    return handle
+
+
+def _check_visible(handle: str) -> None:
+    """Raise `ChatError` for a handle with characters that nobody sees: it would look like another one."""
     if found := _BIDI_CONTROL.search(handle):
         raise ChatError(
             Reason.BAD_HANDLE,
             f"a handle may not contain {_code_point(found)}, which changes the direction of text",
         )
-    return handle
+    if found := _INVISIBLE.search(_NEEDED.sub("", handle)):
+        raise ChatError(Reason.BAD_HANDLE, f"a handle may not contain {_code_point(found)}, which is invisible")
+    if not _VISIBLE.search(handle):
+        raise ChatError(Reason.BAD_HANDLE, "a handle needs at least one visible character")
 
 
 def clean_message(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """`text` as it is, if it is a message: 1 to `longest` characters, not only white space.
+    """Return the message that `text` is: 1 to `longest` characters, one of them visible, with newlines for CR LF.
 
     Raises `ChatError` (`Reason.MESSAGE_TOO_LONG` or `Reason.BAD_MESSAGE`) with what is wrong.
     """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
     if len(text) > longest:
         raise _too_long("a message", text, longest, Reason.MESSAGE_TOO_LONG)
     if not text or text.isspace():
         raise ChatError(Reason.BAD_MESSAGE, "a message may not be empty or only white space")
     if not text.isprintable():
         _check_characters("a message", text, _CONTROL, Reason.BAD_MESSAGE)
+    if not (text.isascii() or _VISIBLE.search(text)):
+        raise ChatError(Reason.BAD_MESSAGE, "a message needs at least one visible character")
     return text
 
 
@@ -82,5 +111,5 @@ def _check_characters(what: str, text: str, control: re.Pattern[str], reason: Re
         raise ChatError(reason, f"{what} may not contain {_code_point(found)}, half of a surrogate pair")
 
 
-def _code_point(found: re.Match[str]) -> str:
+def _code_point(found: re.Match[str] | regex.Match[str]) -> str:
     return f"U+{ord(found[0]):04X}"
