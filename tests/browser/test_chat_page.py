@@ -102,6 +102,17 @@ def test_presence_and_typing(server: Any, room: str, people: Any, say: Say) -> N
     expect(ann.locator("#people-heading")).to_have_text("1 person here")
 
 
+def test_names_that_look_alike_are_marked(server: Any, room: str, people: Any) -> None:
+    ann = people.enter(server, room, "ann")
+    other = people.enter(server, room, "\u0430nn")  # CYRILLIC SMALL LETTER A
+    bob = people.enter(server, room, "bob")
+    for page in (ann, other, bob):
+        expect(page.locator("#people-list .alike")).to_have_count(2)
+        expect(page.locator("#people-list .person", has_text="bob").locator(".alike")).to_have_count(0)
+    other.close()
+    expect(bob.locator("#people-list .alike")).to_have_count(0)
+
+
 def test_spanish(own_server: Any, people: Any, say: Say) -> None:
     page = people.open(f"{own_server.url}/chat/sala", locale="es-MX")
     expect(page.locator("html")).to_have_attribute("lang", "es-MX")

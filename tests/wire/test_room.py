@@ -160,6 +160,12 @@ def test_events() -> None:
     assert json.loads(room.left("ann")) == {"event": "leave", "handle": "ann"}
     assert json.loads(room.typing("ann")) == {"event": "typing", "handle": "ann"}
     assert json.loads(room.presence(("ann", "bob"))) == {"event": "presence", "members": ["ann", "bob"]}
+    assert json.loads(room.presence(("ann", "\u0430nn"))) == {
+        "event": "presence",
+        "members": ["ann", "\u0430nn"],
+        "skeletons": {"\u0430nn": "ann"},
+    }
+    assert json.loads(room.joined("\u0430nn")) == {"event": "join", "handle": "\u0430nn", "skeleton": "ann"}
     assert json.loads(room.heartbeat(25.0)) == {"event": "heartbeat", "seconds": 25.0}
     assert json.loads(room.reset(at)) == {"event": "reset", "position": "e-2-3"}
     assert json.loads(room.ready(at, None, writable=False)) == {

@@ -19,6 +19,7 @@ import msgspec
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import Limits
 from twisted_chat.core.publication import Position, Publication
+from twisted_chat.core.skeletons import unlike_itself
 from twisted_chat.core.text import clean_handle, clean_key, clean_message
 
 BACKSLASH: Final = ord("\\")
@@ -192,8 +193,11 @@ def _second(seconds: int) -> str:
 
 
 def joined(handle: str) -> bytes:
-    """Someone came."""
-    return _json({"event": "join", "handle": handle})
+    """Compose the event that `handle` came, with its skeleton where clients could not tell that themselves."""
+    fields = {"event": "join", "handle": handle}
+    if (found := unlike_itself(handle)) is not None:
+        fields["skeleton"] = found
+    return _json(fields)
 
 
 def left(handle: str) -> bytes:
@@ -207,8 +211,12 @@ def typing(handle: str) -> bytes:
 
 
 def presence(handles: Iterable[str]) -> bytes:
-    """Who is here."""
-    return _json({"event": "presence", "members": list(handles)})
+    """Compose the event that says who is here, with the skeletons that clients could not tell themselves."""
+    members = list(handles)
+    fields: dict[str, object] = {"event": "presence", "members": members}
+    if skeletons := {handle: found for handle in members if (found := unlike_itself(handle)) is not None}:
+        fields["skeletons"] = skeletons
+    return _json(fields)
 
 
 def ready(position: Position, handle: str | None, *, writable: bool) -> bytes:

@@ -22,8 +22,11 @@
  * | `reset`           | `{position, messages}`: the history could not be continued; the newest messages, as many as |
  * |                   | the option `history` says, and after them it goes on live                                   |
  * | `ready`           | `{handle, writable}`: who the server says you are (null: whoever you say), may you send?    |
- * | `presence`        | `{members: string[]}`: who is here; after it `join` and `leave` say what changes            |
- * | `join` `leave`    | `{handle}`                                                                                  |
+ * | `presence`        | `{members: string[], skeletons?}`: who is here; after it `join` and `leave` say what        |
+ * |                   | changes. Handles with the same skeleton look alike; where none is given, it is the handle   |
+ * |                   | in lower case                                                                               |
+ * | `join`            | `{handle, skeleton?}`                                                                       |
+ * | `leave`           | `{handle}`                                                                                  |
  * | `typing`          | `{handle}`: has just typed something                                                        |
  * | `state`           | `State`                                                                                     |
  * | `outbox`          | `{unsent: Unsent[]}`: the messages not stored yet, and those that were refused              |

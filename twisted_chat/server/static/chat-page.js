@@ -82,8 +82,8 @@ client.addEventListener("message", ({ detail: message }) => {
     }
 });
 client.addEventListener("reset", ({ detail }) => timeline.interrupt(detail.messages));
-client.addEventListener("presence", ({ detail }) => people.all(detail.members));
-client.addEventListener("join", ({ detail }) => people.join(detail.handle));
+client.addEventListener("presence", ({ detail }) => people.all(detail.members, detail.skeletons));
+client.addEventListener("join", ({ detail }) => people.join(detail.handle, detail.skeleton));
 client.addEventListener("leave", ({ detail }) => {
     people.leave(detail.handle);
     typing.stopped(detail.handle);

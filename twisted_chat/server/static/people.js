@@ -17,7 +17,8 @@ export class People {
     #rest = [byId("page-header"), byId("conversation")];
     #narrow = matchMedia("(max-width: 52rem)");
     #collator = new Intl.Collator(locale, { numeric: true });
-    #members = new Set();
+    /** Handles that look alike have the same skeleton. @type {Map<string, string>} */
+    #members = new Map();
     /** @type {string | null} */
     #own = null;
     #drawing = false;
@@ -32,14 +33,18 @@ export class People {
         this.#drawSoon();
     }
 
-    /** @param {string[]} members */
-    all(members) {
-        this.#members = new Set(members);
+    /**
+     * @param {string[]} members
+     * @param {Record<string, string>} [skeletons] those that are not just the handle in lower case
+     */
+    all(members, skeletons = {}) {
+        this.#members = new Map(members.map((handle) => [handle, skeletons[handle] ?? handle.toLowerCase()]));
         this.#drawSoon();
     }
 
-    join(handle) {
-        this.#members.add(handle);
+    /** @param {string} handle @param {string} [skeleton] */
+    join(handle, skeleton = handle.toLowerCase()) {
+        this.#members.set(handle, skeleton);
         this.#drawSoon();
     }
 
@@ -90,10 +95,16 @@ export class People {
     #draw() {
         const n = this.#members.size;
         const own = this.#own;
-        const names = [...this.#members].sort(
+        const names = [...this.#members.keys()].sort(
             (a, b) => Number(b === own) - Number(a === own) || this.#collator.compare(a, b),
         );
-        const rows = names.slice(0, MOST_LISTED).map((handle) => person(handle, handle === own));
+        const looks = new Map();
+        for (const skeleton of this.#members.values()) {
+            looks.set(skeleton, (looks.get(skeleton) ?? 0) + 1);
+        }
+        const rows = names
+            .slice(0, MOST_LISTED)
+            .map((handle) => person(handle, handle === own, looks.get(this.#members.get(handle)) > 1));
         if (n > MOST_LISTED) {
             rows.push(element("li", { class: "rest", text: t("people.more", { n: n - MOST_LISTED }) }));
         }
@@ -104,7 +115,7 @@ export class People {
     }
 }
 
-function person(handle, own) {
+function person(handle, own, alike) {
     const name = element("span", { class: "name", dir: "auto", text: handle });
     return element(
         "li",
@@ -112,5 +123,6 @@ function person(handle, own) {
         avatar(handle),
         name,
         own && element("span", { class: "self", text: t("you") }),
+        alike && element("span", { class: "alike", title: t("people.alike.why"), text: t("people.alike") }),
     );
 }
