@@ -159,6 +159,7 @@ async def test_a_user_may_be_held_to_a_prefix(start_at: StartAt, guarded: RedisS
     node = await start_at(url + "?prefix=shop")
     await node.works()
     await node.publish(room, b"{}")
+    await trouble(await start_at(url), "NOPERM")
 
 
 # What is no Redis

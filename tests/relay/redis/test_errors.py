@@ -9,12 +9,13 @@ from txredisapi import ResponseError
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.errors import (
+    KNOWN,
+    Known,
     LinkDownError,
     LinkFullError,
     LinkLostError,
     describe,
     error_code,
-    is_expected,
     refusal,
 )
 
@@ -27,9 +28,28 @@ OOM_OF_REDIS_6 = f"ERR Error running script (call to f_12ab): @user_script:31: @
     [
         (OOM, "OOM"),
         (OOM_OF_REDIS_6, "OOM"),
-        ("ERR unknown command 'FOO', with args beginning with: '-OOM'", "ERR"),
+        ("ERR unknown command 'FOO', with args beginning with: '-OOM'", "UNKNOWN"),
         ("READONLY You can't write against a read only replica. script: 12ab", "READONLY"),
         ("NOSCRIPT No matching script. Please use EVAL.", "NOSCRIPT"),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", "NOPERM"),
+        # In scripts, as Redis 7.0, 6.2 and Valkey say it.
+        (
+            "ERR The user executing the script can't run this command or subcommand script: 12ab, on @user_script:1.",
+            "NOPERM",
+        ),
+        (
+            "ERR Error running script (call to f_12ab): @user_script:1: The user executing the script can't run this",
+            "NOPERM",
+        ),
+        (
+            "ERR ACL failure in script: User u has no permissions to run the 'xadd' command script: on @user_script:1.",
+            "NOPERM",
+        ),
+        ("ERR unknown command 'EVALSHA', with args beginning with: '12ab'", "UNKNOWN"),
+        ("ERR Unknown Redis command called from script script: 12ab", "UNKNOWN"),
+        ("ERR max number of clients reached", "MAXCLIENTS"),
+        ("UNBLOCKED the stream key no longer exists", "UNBLOCKED"),
+        ("ERR Error compiling script (new function): user_script:1: '=' expected near 'x'", "ERR"),
         ("something else", "ERR"),
         ("", "ERR"),
     ],
@@ -57,15 +77,20 @@ def test_expected_trouble(trouble: Exception, reason: Reason, says: str) -> None
     told = refusal(trouble)
     assert told.reason is reason
     assert says in told.message
-    assert is_expected(trouble)
 
 
 @pytest.mark.parametrize("trouble", [ResponseError("WRONGTYPE of a key"), ResponseError("ERR syntax"), KeyError("x")])
-def test_mistakes_are_not_expected_and_not_shown(trouble: Exception) -> None:
+def test_mistakes_are_not_shown(trouble: Exception) -> None:
     told = refusal(trouble)
     assert told.reason is Reason.TRY_AGAIN
     assert str(trouble) not in told.message
-    assert not is_expected(trouble)
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_what_clients_are_told_is_nothing_of_the_operators(known: Known) -> None:
+    assert known.reason.reconnect
+    assert known.message.startswith("the server's storage")
+    assert known.remedy not in known.message
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.relay.conftest import Node
 from tests.relay.redis.conftest import StartAt, Tunnel
@@ -19,6 +20,7 @@ from twisted_chat.core.publication import Newest, Position, Proof, Since
 from twisted_chat.relay.redis import publisher, tops
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.limits import LinkLimits
+from twisted_chat.relay.redis.refusals import PUBLISHING
 from twisted_chat.relay.redis.url import parse_url
 
 
@@ -368,3 +370,44 @@ async def test_links_that_lead_to_two_servers_are_found_out(
     assert "not heard" in (await refused(node.relay.ready())).message
     relay._messages._endpoint = right
     await node.works()
+
+
+# Refused
+
+
+@pytest.mark.parametrize(("rules", "works"), [(("-xadd",), True), (("-evalsha",), False), (("~other:*",), False)])
+@pytest_twisted.ensureDeferred
+async def test_what_a_user_may_not_do_is_a_line_and_not_a_traceback_for_each_post(
+    start_at: StartAt, server: RedisServer, room: str, rules: tuple[str, ...], works: bool
+) -> None:
+    """`works`: reading does."""
+    server.command("ACL", "SETUSER", "chat", "on", ">secret", "~twisted_chat:*", "&*", "+@all")
+    node = await start_at(server.url.replace("://", "://chat:secret@"))
+    [stored] = await node.publish(room, b"1")
+    with capturedLogs() as events:
+        resets = ("resetkeys",) if "~" in rules[0] else ()
+        server.command("ACL", "SETUSER", "chat", *resets, *rules)
+        for _ in range(20):
+            assert (await refused(node.relay.publish(room, b"2"))).reason is Reason.TRY_AGAIN
+        if works:
+            assert (await node.relay.history(room, Newest(10))).publications == (stored,)
+        server.command("ACL", "SETUSER", "chat", "allkeys", "+@all")
+        await node.publish(room, b"3")
+    lines = [formatEvent(event) or "" for event in events if event["log_level"] >= LogLevel.warn]
+    assert len([line for line in lines if PUBLISHING.fails in line]) == 1
+    assert not any("Traceback" in line for line in lines)
+    assert len(lines) <= 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_scripts_that_are_forgotten_at_once(start_at: StartAt, server: RedisServer, room: str) -> None:
+    server.command("ACL", "SETUSER", "chat", "on", ">secret", "~*", "&*", "+@all")
+    node = await start_at(server.url.replace("://", "://chat:secret@"))
+    with capturedLogs() as events:
+        server.command("ACL", "SETUSER", "chat", "-script")
+        server.command("SCRIPT", "FLUSH")
+        for _ in range(5):
+            assert (await refused(node.relay.publish(room, b"1"))).reason is Reason.TRY_AGAIN
+        server.command("ACL", "SETUSER", "chat", "+script")
+        await node.publish(room, b"2")
+    assert len([event for event in events if PUBLISHING.fails in (formatEvent(event) or "")]) == 1

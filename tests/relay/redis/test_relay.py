@@ -20,6 +20,7 @@ from twisted_chat.core.publication import Newest, Proof
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.redis import open_redis
 from twisted_chat.relay.redis.names import Names
+from twisted_chat.relay.redis.refusals import PUBLISHING
 
 NAMES = Names()
 
@@ -127,16 +128,16 @@ async def test_what_is_no_publication_is_logged_and_not_delivered(
 
 @pytest_twisted.ensureDeferred
 async def test_a_key_of_another_kind_is_logged_and_said_to_nobody(
-    start_at: StartAt, redis_server: RedisServer, room: str, logged_failures: LoggedFailures
+    start_at: StartAt, redis_server: RedisServer, room: str
 ) -> None:
     node = await start_at(redis_server.url)
     redis_server.command("SET", NAMES.position_key(room), "mine")
-    with pytest.raises(ChatError) as refusal:
+    with capturedLogs() as events, pytest.raises(ChatError) as refusal:
         await node.relay.publish(room, b"{}")
     assert refusal.value.reason is Reason.TRY_AGAIN
     assert "WRONGTYPE" not in refusal.value.message
-    [logged] = logged_failures.flush()
-    assert "WRONGTYPE" in str(logged)
+    [line] = [formatEvent(event) for event in events]
+    assert "WRONGTYPE" in line
 
 
 @pytest_twisted.ensureDeferred
@@ -156,7 +157,7 @@ async def test_refusals_are_logged_when_they_begin_and_when_they_end(
             await node.relay.publish(room, b"{}")
     lines = [formatEvent(event) for event in events]
     assert [line for line in lines if "OOM" in line] == [lines[0]]
-    assert lines[1:] == [f"{server.url} stores publications again"]
+    assert lines[1:] == [f"{PUBLISHING.works} by {server.url}"]
 
 
 @pytest_twisted.ensureDeferred

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import Position
 from twisted_chat.relay.redis.errors import LinkDownError
@@ -27,6 +28,7 @@ class Asked:
         self.open: list[Deferred[Any]] = []
         self.others: list[tuple[Any, ...]] = []
         self.looked: list[str] = []
+        self.failures: list[Failure] = []
 
     def execute(self, *args: Any) -> Deferred[Any]:
         if args[0] != "HMGET":
@@ -53,7 +55,9 @@ def asked() -> Asked:
 
 @pytest.fixture
 def check(clock: Clock, asked: Asked) -> TopCheck:
-    check = TopCheck(clock, NAMES, asked.execute, lambda: asked.rooms, asked.look, asked.tell, HOUR_MS)
+    check = TopCheck(
+        clock, NAMES, asked.execute, lambda: asked.rooms, asked.look, asked.tell, HOUR_MS, asked.failures.append
+    )
     check.start()
     return check
 
@@ -117,6 +121,7 @@ def test_a_failed_round_is_followed_by_another(check: TopCheck, asked: Asked, cl
     for offset in (b"7", b"8"):
         asked.answer(b"E", offset, b"17")
     assert len(asked.told) == 2
+    assert [failure.check(LinkDownError) for failure in asked.failures] == [LinkDownError]
 
 
 def test_a_slow_round_is_not_overtaken(check: TopCheck, asked: Asked, clock: Clock) -> None:

@@ -7,18 +7,18 @@ from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.redis.names import QueueNames
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
-from twisted_chat.relay.redis.errors import describe, error_code, is_expected
+from twisted_chat.relay.redis.errors import describe, error_code
 from twisted_chat.relay.redis.greeting import greet, prepare
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
 from twisted_chat.relay.redis.protocol import Argument, CommandProtocol
+from twisted_chat.relay.redis.refusals import QUEUEING, Refusals
 from twisted_chat.relay.redis.scripts import Call, ScriptCaller
 from twisted_chat.relay.redis.url import RedisServer, parse_url
 
@@ -33,8 +33,6 @@ def queue_server(urls: Sequence[str]) -> RedisServer:
 
 class QueueLink:
     """Commands and scripts, in order. Both fail with `NotReadyError` where nobody knows whether they were done."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -55,6 +53,7 @@ class QueueLink:
         )
         self._reactor: Final = reactor
         self.names: Final = QueueNames(server.prefix)
+        self._refusals: Final = Refusals(server.name, reactor.seconds)
         self._scripts: Final = ScriptCaller(self._link.execute, SCRIPTS)
         self.up_since: float | None = None
         """When the connection that there is was made; None while there is none."""
@@ -76,7 +75,7 @@ class QueueLink:
         return self._link.execute(*args).addErrback(self._not_ready)
 
     def call(self, call: Call) -> Deferred[Any]:
-        return self._scripts.call(call).addErrback(self._not_ready)
+        return self._scripts.call(call).addCallbacks(self._worked, self._not_ready)
 
     async def look(self) -> None:
         """Find out how many events wait. Raises `NotReadyError`."""
@@ -88,9 +87,13 @@ class QueueLink:
         error = failure.value
         if isinstance(error, CancelledError):
             raise error  # who asked does not want to know any more
-        if not is_expected(error) and error_code(error) not in {"NOGROUP", "BUSYGROUP"}:
-            self._log.failure("Redis did not do what the queue asked for", failure)
+        if error_code(error) != "BUSYGROUP":  # another one was faster to make it
+            self._refusals.refused(QUEUEING, failure)
         raise NotReadyError(describe(error)) from error
+
+    def _worked(self, reply: Any) -> Any:
+        self._refusals.worked(QUEUEING)
+        return reply
 
     def _came(self, up: Callable[[], None]) -> None:
         self.up_since = self._reactor.seconds()

@@ -8,11 +8,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_chat.consumers.redis.connection import BlockingLink
 from twisted_chat.consumers.redis.names import WORKERS, QueueNames
 from twisted_chat.relay.redis.endpoints import IRedisReactor
-from twisted_chat.relay.redis.errors import error_code, is_expected
+from twisted_chat.relay.redis.errors import error_code
+from twisted_chat.relay.redis.refusals import TAKING, Refusals
 from twisted_chat.relay.redis.url import RedisServer
 from twisted_chat.waiting import Signal
 
@@ -59,6 +61,7 @@ class Intake:
         self._room: Final = room
         self._changed: Final = changed
         self._prepare: Final = prepare
+        self._refusals: Final = Refusals(server.name, reactor.seconds)
         self._begin: Final = begin
         self._link: Final = BlockingLink(reactor, server)
         self._tried = False
@@ -95,16 +98,16 @@ class Intake:
             except Exception as error:  # noqa: BLE001 - whatever Redis has against it
                 await self._not_taken(error)
                 continue
+            self._refusals.worked(TAKING)
             self._tell(works=True)
             for _, entries in reply or ():
                 self._begin(entries)
 
     async def _not_taken(self, error: Exception) -> None:
-        if error_code(error) == "NOGROUP":
+        if error_code(error) in {"NOGROUP", "UNBLOCKED"}:
             self._prepare()  # Redis has lost its data, or is new
         else:
-            if not is_expected(error):
-                self._log.failure("the queue could not be asked for work")
+            self._refusals.refused(TAKING, Failure(error))
             # Before there was time to connect nothing is known.
             if self._tried:
                 self._tell(works=False)

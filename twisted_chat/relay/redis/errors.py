@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -28,25 +28,81 @@ class UnusableError(Exception):
     """What answers there cannot be used; the message says why, and holds nothing secret."""
 
 
+class Known(NamedTuple):
+    """An error reply that tells of the state of Redis, or of how it is set up: a matter for whoever runs it.
+
+    reason, message
+        what clients are told
+    remedy
+        what the operator is told besides the reply itself
+    """
+
+    reason: Reason
+    message: str
+    remedy: str
+
+
 _STORAGE: Final = "the server's storage"
+_MOVING: Final = f"{_STORAGE} is changing over to another machine; try again in a moment"
+_FORBIDDEN: Final = f"{_STORAGE} does not let this server in; try again later"
+_NOT_FOUND: Final = f"{_STORAGE} does not have what it needs; try again in a moment"
 _CODE: Final = re.compile(r"^(?:ERR\b.*?\s-)?([A-Z]+)\b", re.DOTALL)
 """Redis 6 wraps the error of a command in a script: ``ERR Error running script (…): @user_script: 4: -OOM …``."""
+_WORDS: Final = (
+    # Replies that have no code of their own, or lose it in a script.
+    (re.compile(r"ACL failure in script|The user executing the script can't"), "NOPERM"),
+    (re.compile(r"unknown (?:redis )?command", re.IGNORECASE), "UNKNOWN"),
+    (re.compile(r"max number of clients"), "MAXCLIENTS"),
+)
 
-_REFUSALS: Final = {
-    "OOM": (Reason.STORAGE_FULL, f"{_STORAGE} is full; try again later"),
-    "READONLY": (Reason.TRY_AGAIN, f"{_STORAGE} is changing over to another machine; try again in a moment"),
-    "MASTERDOWN": (Reason.TRY_AGAIN, f"{_STORAGE} is changing over to another machine; try again in a moment"),
-    "MISCONF": (Reason.TRY_AGAIN, f"{_STORAGE} cannot write to its disk; try again later"),
-    "NOREPLICAS": (Reason.TRY_AGAIN, f"{_STORAGE} has too few copies right now; try again in a moment"),
-    "LOADING": (Reason.TRY_AGAIN, f"{_STORAGE} is starting; try again in a moment"),
-    "BUSY": (Reason.TRY_AGAIN, f"{_STORAGE} is busy; try again in a moment"),
+_CLUSTER: Final = Known(
+    Reason.TRY_AGAIN, _MOVING, "it is a node of a Redis Cluster; name single servers: several share the rooms"
+)
+KNOWN: Final = {
+    "OOM": Known(
+        Reason.STORAGE_FULL, f"{_STORAGE} is full; try again later", "give it more maxmemory, or keep less history"
+    ),
+    "READONLY": Known(Reason.TRY_AGAIN, _MOVING, "it is a replica; name the master, or the Sentinels that know it"),
+    "MASTERDOWN": Known(Reason.TRY_AGAIN, _MOVING, "it is a replica without a master; name the master"),
+    "MISCONF": Known(
+        Reason.TRY_AGAIN,
+        f"{_STORAGE} cannot write to its disk; try again later",
+        "its disk is full or broken; its log says why it cannot save",
+    ),
+    "NOREPLICAS": Known(
+        Reason.TRY_AGAIN,
+        f"{_STORAGE} has too few copies right now; try again in a moment",
+        "bring replicas back, or lower min-replicas-to-write",
+    ),
+    "LOADING": Known(Reason.TRY_AGAIN, f"{_STORAGE} is starting; try again in a moment", "it reads its data"),
+    "BUSY": Known(Reason.TRY_AGAIN, f"{_STORAGE} is busy; try again in a moment", "some script runs for too long"),
+    "NOPERM": Known(Reason.TRY_AGAIN, _FORBIDDEN, "let its user do that: ACL LOG says what; see docs/scaling.rst"),
+    "NOAUTH": Known(Reason.TRY_AGAIN, _FORBIDDEN, "name USER:PASSWORD in the relay's URL"),
+    "WRONGPASS": Known(Reason.TRY_AGAIN, _FORBIDDEN, "name the right USER:PASSWORD in the relay's URL"),
+    "MAXCLIENTS": Known(Reason.TRY_AGAIN, _FORBIDDEN, "raise its maxclients"),
+    "UNKNOWN": Known(Reason.TRY_AGAIN, _NOT_FOUND, "do not rename its commands"),
+    "NOSCRIPT": Known(Reason.TRY_AGAIN, _NOT_FOUND, "it forgets scripts at once: let its user do SCRIPT LOAD"),
+    "UNBLOCKED": Known(Reason.TRY_AGAIN, _NOT_FOUND, "somebody has emptied it"),
+    "NOGROUP": Known(Reason.TRY_AGAIN, _NOT_FOUND, "somebody has emptied it"),
+    "WRONGTYPE": Known(
+        Reason.TRY_AGAIN, _NOT_FOUND, "another program has written to our keys; give each a ?prefix= of its own"
+    ),
+    "CLUSTERDOWN": _CLUSTER,
+    "MOVED": _CLUSTER,
+    "ASK": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
 }
+"""By the code of the reply."""
 
 
 def error_code(error: BaseException | None) -> str:
     """The first word of an error reply: ``WRONGTYPE``, ``OOM``, or ``ERR`` for those that have none."""
-    match = _CODE.match(str(error))
-    return match[1] if match else "ERR"
+    text = str(error)
+    match = _CODE.match(text)
+    code = match[1] if match else "ERR"
+    if code == "ERR":
+        return next((known for words, known in _WORDS if words.search(text)), code)
+    return code
 
 
 def refusal(error: BaseException | None) -> ChatError:
@@ -62,17 +118,10 @@ def refusal(error: BaseException | None) -> ChatError:
             Reason.TRY_AGAIN,
             f"{_STORAGE} was lost before it answered, so this may have been done or not; repeat it with the same key",
         )
-    known = _REFUSALS.get(error_code(error))
-    return (
-        ChatError(*known)
-        if known is not None
-        else ChatError(Reason.TRY_AGAIN, f"{_STORAGE} did not do that; try again later")
-    )
-
-
-def is_expected(error: BaseException | None) -> bool:
-    """Whether it tells of the state that Redis is in, and not of a mistake."""
-    return isinstance(error, (ChatError, LinkDownError, LinkFullError, LinkLostError)) or error_code(error) in _REFUSALS
+    known = KNOWN.get(error_code(error))
+    if known is None:
+        return ChatError(Reason.TRY_AGAIN, f"{_STORAGE} did not do that; try again later")
+    return ChatError(known.reason, known.message)
 
 
 def describe(error: BaseException | None) -> str:

@@ -21,6 +21,9 @@ P = TypeVar("P", bound=CommandProtocol)
 ATTEMPT: Final = 30.0
 """Seconds that an attempt to connect takes at most."""
 
+SAID_EVERY: Final = 60.0
+"""Seconds between two lines that say that a connection was lost, for the same reason as the last time."""
+
 
 class Link(Generic[P]):
     """Connects, greets, and does it again for ever when that fails or the connection is lost.
@@ -59,6 +62,10 @@ class Link(Generic[P]):
         self._told_down = down
         self._protocol: P | None = None
         self._said: str | None = None
+        """Why there was no connection, when that was said last."""
+        self._said_at = 0.0
+        self._is_told = False
+        """Whether the last thing that was said is that there is a connection."""
         self._tried: list[Deferred[None]] = []
         self._running: Deferred[None] | None = None
         self._stopping = False
@@ -139,8 +146,10 @@ class Link(Generic[P]):
         if not protocol.usable:
             return  # it was lost as its last greeting was answered
         self._protocol = protocol
-        self.trouble = self._said = None
-        self._log.info("connected to {name}", name=self._name)
+        self.trouble = None
+        if not self._is_told:
+            self._is_told = True
+            self._log.info("connected to {name}", name=self._name)
         self._told_up(protocol)
         self._attempted()
 
@@ -152,8 +161,10 @@ class Link(Generic[P]):
 
     def _ended(self, reason: str) -> None:
         self.trouble = reason
-        if reason != self._said:
-            self._said = reason
+        # One that is made and lost again and again for one reason is not told of each time.
+        now = self._reactor.seconds()
+        if reason != self._said or (self._is_told and now - self._said_at >= SAID_EVERY):
+            self._said, self._said_at, self._is_told = reason, now, False
             self._log.warn("no connection to {name}, which is tried again: {reason}", name=self._name, reason=reason)
         self._attempted()
 

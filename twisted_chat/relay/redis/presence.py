@@ -19,7 +19,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.relay.redis.clock import RedisClock
-from twisted_chat.relay.redis.errors import is_expected
 from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.scripts import HEARTBEAT, PRESENCE, Call
 from twisted_chat.waiting import gather
@@ -37,6 +36,8 @@ class Presence:
 
     call, execute
         a script, a command; both fail while there is no link
+    failed
+        is told what Redis has against it
     """
 
     _log = Logger()
@@ -48,6 +49,7 @@ class Presence:
         execute: Callable[..., Deferred[Any]],
         seconds: Callable[[], float],
         clock: RedisClock,
+        failed: Callable[[Failure], None],
     ) -> None:
         self.node = _name()
         self._names: Final = names
@@ -55,6 +57,7 @@ class Presence:
         self._execute = execute
         self._seconds = seconds
         self._clock = clock
+        self._failed = failed
         self._rooms: dict[str, dict[str, str]] = {}
         self._unsure: dict[str, None] = {}
         """Rooms of which Redis may believe something else."""
@@ -194,10 +197,6 @@ class Presence:
     def _lost(self, failure: Failure, room: str) -> None:
         self._unsure[room] = None
         self._failed(failure)
-
-    def _failed(self, failure: Failure) -> None:
-        if not is_expected(failure.value):
-            self._log.failure("presence could not be told to Redis", failure)
 
     def _worked(self, _: object) -> None:
         self._working = False

@@ -21,7 +21,7 @@ from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
 from twisted_chat.relay.presence import NOT_RUNNING, refused
 from twisted_chat.relay.redis.clock import RedisClock
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
-from twisted_chat.relay.redis.errors import LinkDownError, LinkLostError, UnusableError, describe, is_expected, refusal
+from twisted_chat.relay.redis.errors import UnusableError, describe, refusal
 from twisted_chat.relay.redis.few import FewAtOnce
 from twisted_chat.relay.redis.greeting import greet, prepare
 from twisted_chat.relay.redis.limits import LinkLimits
@@ -32,6 +32,7 @@ from twisted_chat.relay.redis.probe import Probe
 from twisted_chat.relay.redis.protocol import CommandProtocol, SubscriberProtocol
 from twisted_chat.relay.redis.publications import Storage, parse
 from twisted_chat.relay.redis.publisher import Publisher
+from twisted_chat.relay.redis.refusals import CHECKING, PRESENCE, PUBLISHING, READING, Refusals, Work
 from twisted_chat.relay.redis.scripts import SCRIPTS, ScriptCaller
 from twisted_chat.relay.redis.subscriptions import Subscriptions
 from twisted_chat.relay.redis.tops import TopCheck
@@ -73,9 +74,9 @@ class RedisRelay:
         self._stopped = False
         self._lifecycle = DeferredLock()
         self._pending = Pending()
-        self._trouble: Reason | None = None
 
         endpoint = redis_endpoint(reactor, server, limits)
+        self._refusals: Final = Refusals(server.name, reactor.seconds)
         self._commands = Link(
             reactor,
             endpoint,
@@ -106,7 +107,8 @@ class RedisRelay:
         self._histories: Final = FewAtOnce(HISTORIES)
         self._publisher = Publisher(reactor, self._storage, self._scripts.call)
         self._clock = RedisClock(reactor.seconds, wall_clock)
-        self._presence = Presence(names, self._scripts.call, execute, reactor.seconds, self._clock)
+        failed = partial(self._refusals.refused, PRESENCE)
+        self._presence = Presence(names, self._scripts.call, execute, reactor.seconds, self._clock, failed)
         self._subscriptions = Subscriptions(
             names, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
         )
@@ -118,6 +120,7 @@ class RedisRelay:
             look=lambda room: self._ask(room, Newest(0)),
             told=self._top,
             position_ms=self._storage.position_ms,
+            failed=partial(self._refusals.refused, CHECKING),
         )
         self._beat = LoopingCall(self._beaten)
         self._beat.clock = reactor
@@ -176,14 +179,14 @@ class RedisRelay:
     def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
-        return self._answering(self._publisher.publish(room, data, key)).addCallback(self._works)
+        return self._answering(self._publisher.publish(room, data, key), PUBLISHING).addCallback(self._stored)
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         # A room must not know where it stands before it hears what follows.
         confirmed = self._subscriptions.confirmed(room) or succeed(None)
-        return self._answering(confirmed.addCallback(lambda _: self._ask(room, question)))
+        return self._answering(confirmed.addCallback(lambda _: self._ask(room, question)), READING)
 
     def signal(self, room: str, data: bytes) -> None:
         if self._accepting:
@@ -210,7 +213,7 @@ class RedisRelay:
     def present(self, room: str) -> Deferred[tuple[str, ...]]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
-        return self._answering(Deferred.fromCoroutine(self._presence.present(room)))
+        return self._answering(Deferred.fromCoroutine(self._presence.present(room)), READING)
 
     # Answers
 
@@ -222,26 +225,17 @@ class RedisRelay:
         # Where a room stands is a short answer, which rooms need to begin.
         return ask() if question == Newest(0) else self._histories.run(ask)
 
-    def _answering(self, answer: Deferred[T]) -> Deferred[T]:
+    def _answering(self, answer: Deferred[T], work: Work) -> Deferred[T]:
         self._pending.add(answer)
-        return answer.addErrback(self._refused)
+        return answer.addErrback(self._refused, work)
 
-    def _refused(self, failure: Failure) -> Failure:
+    def _refused(self, failure: Failure, work: Work) -> Failure:
+        self._refusals.refused(work, failure)
         error = failure.value
-        if isinstance(error, CancelledError):
-            return failure
-        refused = refusal(error)
-        if not is_expected(error):
-            self._log.failure("Redis did not do what it was asked for", failure)
-        elif refused.reason is not self._trouble and not isinstance(error, (LinkDownError, LinkLostError)):
-            self._log.error("{name} refuses: {error}", name=self._name, error=str(error))  # links speak for themselves
-            self._trouble = refused.reason
-        return Failure(refused)
+        return failure if isinstance(error, CancelledError) else Failure(refusal(error))
 
-    def _works(self, published: Published) -> Published:
-        if self._trouble is not None:
-            self._trouble = None
-            self._log.info("{name} stores publications again", name=self._name)
+    def _stored(self, published: Published) -> Published:
+        self._refusals.worked(PUBLISHING)
         return published
 
     # Links

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.publication import Position
-from twisted_chat.relay.redis.errors import is_expected
 from twisted_chat.relay.redis.names import Names
 from twisted_chat.waiting import gather
 
@@ -34,9 +32,9 @@ class TopCheck:
         whether one before it was lost
     position_ms
         how long a position has to live from now on; 0: for ever
+    failed
+        is told what Redis has against it
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -47,6 +45,7 @@ class TopCheck:
         look: Callable[[str], Deferred[Any]],
         told: Callable[[str, Position], None],
         position_ms: int,
+        failed: Callable[[Failure], None],
     ) -> None:
         self._reactor = reactor
         self._names: Final = names
@@ -55,6 +54,7 @@ class TopCheck:
         self._look = look
         self._told = told
         self._position_ms = position_ms
+        self._failed = failed
         self._renew_every: Final = max(1, int(position_ms / 1000 / 4 / EVERY[1]))
         self._round = 0
         self._busy = False
@@ -107,10 +107,6 @@ class TopCheck:
     def _ended(self, _: object) -> None:
         self._busy = False
         self._asking.clear()
-
-    def _failed(self, failure: Failure) -> None:
-        if not is_expected(failure.value):
-            self._log.failure("the positions of rooms could not be checked", failure)
 
 
 def _ignore(_: Failure) -> None:

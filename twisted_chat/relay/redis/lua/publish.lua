@@ -38,18 +38,31 @@ end
 local function add()
   local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], whole(tag) .. '-' .. whole(offset),
     'p', whole(previous), 'd', ARGV[1])
-  return type(added) ~= 'table'
+  return type(added) == 'table' and added.err or nil
+end
+-- Whoever may not do that has changed nothing.
+local function undo()
+  if position[1] then
+    redis.call('HSET', KEYS[1], 'e', position[1], 'o', position[2], 't', position[3])
+  else
+    redis.call('DEL', KEYS[1])
+  end
 end
 
 if not epoch then begin() end
 follow()
 if offset == 1 or ARGV[3] == '0' then redis.call('DEL', KEYS[2]) end
-if ARGV[3] ~= '0' and not add() then
+local failed = ARGV[3] ~= '0' and add()
+if failed and string.find(failed, 'equal or smaller', 1, true) then
   -- The stream knows of later ones than the position does: part of the data is not what we wrote.
   redis.call('DEL', KEYS[2])
   begin()
   follow()
-  add()
+  failed = add()
+end
+if failed then
+  undo()
+  return redis.error_reply(failed)
 end
 
 if ARGV[4] ~= '0' then
