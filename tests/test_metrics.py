@@ -107,12 +107,13 @@ def test_watched_values_are_asked_when_the_page_is_read() -> None:
     metrics = Metrics()
     rooms = ["lobby"]
     metrics.watch(rooms=lambda: len(rooms), members=lambda: 3)
-    metrics.watch(outbox=lambda: 70_000, certificates=lambda: {"chat.example": 1_800_000_000.5})
+    metrics.watch(outbox=lambda: 70_000, requests=lambda: 3, certificates=lambda: {"chat.example": 1_800_000_000.5})
     rooms.append("den")
 
     assert value(metrics, "twisted_chat_rooms") == 2
     assert value(metrics, "twisted_chat_members") == 3
     assert value(metrics, "twisted_chat_outbox_bytes") == 70_000
+    assert value(metrics, "twisted_chat_requests_waiting") == 3
     name = "twisted_chat_certificate_expiry_timestamp_seconds"
     assert value(metrics, name, name="chat.example") == 1_800_000_000.5
 

@@ -150,6 +150,7 @@ class Metrics:
         rooms: Callable[[], int] | None = None,
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
+        requests: Callable[[], int] | None = None,
         events: Callable[[], int | None] | None = None,
         delayed: Callable[[], int | None] | None = None,
         paused: Callable[[], int] | None = None,
@@ -163,6 +164,8 @@ class Metrics:
             memberships: a client that is in three rooms counts three times
         outbox
             bytes waiting for clients that read slowly
+        requests
+            HTTP requests waiting for their turn
         events
             those in the queue of consumers; None: that is not known now
         delayed
@@ -178,6 +181,8 @@ class Metrics:
             self._watched.number("twisted_chat_members", "Memberships in rooms on this node.", members)
         if outbox is not None:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
+        if requests is not None:
+            self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for their turn.", requests)
         if events is not None:
             self._watched.number(
                 "twisted_chat_consumer_events_waiting", "Events in the queue of consumers, running or not.", events

@@ -161,6 +161,7 @@ class ChatService(Service):
             rooms=lambda: len(self.hub.rooms),
             members=self.hub.member_count,
             outbox=self.connections.backlog,
+            requests=self.site.turns.__len__,
             certificates=self._listening.expiries,
         )
 

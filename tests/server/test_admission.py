@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.core.permissions import ANYONE, SERVER
 from twisted_chat.server.admission import Admission
+from twisted_chat.server.http.connection import HttpConnection
 
 NOW = 1_795_000_000.0
 PROXY = IPv4Address("TCP", "192.0.2.1", 443)
@@ -39,6 +41,7 @@ class Request:
         for name, value in query:
             self.args.setdefault(name.encode(), []).append(value.encode())
         self._peer = peer
+        self.channel = SimpleNamespace(connection=HttpConnection())
 
     def getClientAddress(self) -> IAddress:
         return self._peer
@@ -205,6 +208,21 @@ def test_sessions_of_one_address_share_a_rate() -> None:
     for address in ("198.51.100.7", "198.51.100.7", "198.51.100.8", None, None, None):
         assert speak(address) == "ann"
     assert refusal(lambda: speak("198.51.100.7")) is Reason.RATE_LIMITED
+
+
+def test_requests_on_one_connection_share_its_rate() -> None:
+    rules, request = admission(limits=Limits(messages_per_connection=Rate(1.0, 2))), Request()
+    for _ in range(2):
+        rules.session(request, "lobby").speak("ann", 0.0)
+    assert refusal(lambda: rules.session(request, "another").speak("ann", 0.0)) is Reason.RATE_LIMITED
+    assert rules.session(Request(), "lobby").speak("ann", 0.0) == "ann"
+
+
+def test_the_connection_of_a_proxy_is_not_one_clients() -> None:
+    rules = admission(limits=Limits(messages_per_connection=Rate(1.0, 1)), trusted_proxies=1)
+    request = Request(("X-Forwarded-For", "198.51.100.7"))
+    for _ in range(3):
+        assert rules.session(request, "lobby").speak("ann", 0.0) == "ann"
 
 
 def test_other_rules_count_from_now_on(tokens: TokenKeys, key: SigningKey, api_keys: ApiKeys) -> None:

@@ -171,6 +171,22 @@ def test_an_address_that_posts_too_fast_is_told_so(make_server: MakeServer) -> N
     assert server.refusals("rate_limited") == 2
 
 
+def test_a_connection_that_posts_too_fast_is_told_so_however_its_requests_come(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(messages_per_connection=Rate(1.0, 2)))
+    body = json.dumps({"handle": "ann", "message": "hi"}).encode()
+    head = "POST /chat/lobby HTTP/1.1\r\nHost: chat.example\r\nContent-Type: application/json\r\n"
+    post = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    peer = server.peer()
+    peer.send(post * 2)
+    assert peer.received().count(b"HTTP/1.1 201") == 2
+    peer.send(post * 3)
+    assert peer.received().count(b"HTTP/1.1 429") == 3
+    assert server.post({"handle": "ann", "message": "hi"}).status == 201
+    server.clock.advance(1)
+    peer.send(post)
+    assert peer.received().count(b"HTTP/1.1 201") == 1
+
+
 # History
 
 

@@ -12,11 +12,21 @@ REFUSALS: Final = Rate(1.0, 100)
 """How many commands of one connection may be refused before the connection is: a loop that ignores errors."""
 
 
+class Allowance:
+    """How much one connection may still say, and have refused; sessions on the same connection share it."""
+
+    __slots__ = ("messages", "refusals")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.messages: Final = TokenBucket(limits.messages_per_connection, now)
+        self.refusals: Final = TokenBucket(REFUSALS, now)
+
+
 class Session:
     """A client of one room, for the life of its connection or of one request.
 
     `handle` is the name it is present under: of its token, else what it said last, else None. `writable` is whether it
-    may publish to the room.
+    may publish to the room. `allowance` is that of its connection; None: nothing else shares the connection.
     """
 
     def __init__(
@@ -29,6 +39,7 @@ class Session:
         limits: Limits,
         now: float,
         handle: str | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.identity: Final = identity
         self.room: Final = room
@@ -37,8 +48,7 @@ class Session:
         self.handle = identity.handle if identity.user is not None else handle
         self.address: Final = address
         self._rates = rates
-        self._bucket = TokenBucket(limits.messages_per_connection, now)
-        self._refusals = TokenBucket(REFUSALS, now)
+        self._allowance = Allowance(limits, now) if allowance is None else allowance
 
     def speak(self, offered: str | None, now: float) -> str:
         """The handle under which this client says one more thing at `now`. Raises `ChatError` if it may not."""
@@ -53,8 +63,9 @@ class Session:
                 raise ChatError(Reason.BAD_HANDLE, '"handle" is missing; send {"handle": "ann", "message": "hi"}')
             handle = offered
         if not identity.server:
-            if not self._bucket.take(now):
-                raise _too_fast(self._bucket.wait(), "connection")
+            messages = self._allowance.messages
+            if not messages.take(now):
+                raise _too_fast(messages.wait(), "connection")
             if self.address is not None and not self._rates.take(self.address, now):
                 raise _too_fast(1.0, "address")
         self.handle = handle
@@ -72,7 +83,7 @@ class Session:
 
     def refuse(self, now: float) -> bool:
         """A command was refused. Whether the connection may go on."""
-        return self._refusals.take(now)
+        return self._allowance.refusals.take(now)
 
 
 def _too_fast(wait: float, whose: str) -> ChatError:

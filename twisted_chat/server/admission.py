@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.http import Request
@@ -13,7 +13,8 @@ from twisted_chat.auth import ApiKeys, Origins, TokenKeys, token_from
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, limited_address
 from twisted_chat.core.permissions import ANYONE, SERVER, Identity
-from twisted_chat.core.session import Session
+from twisted_chat.core.session import Allowance, Session
+from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.request import field
 
 _HOP: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<ipv4>[0-9.]+))(?::[0-9]{1,5})?")
@@ -123,7 +124,20 @@ class Admission:
             limits=self.limits,
             now=self._clock(),
             handle=handle,
+            allowance=self._allowance(request),
         )
+
+    def _allowance(self, request: Request) -> Allowance | None:
+        """Return that of the connection which `request` came on, so that each request on it does not get its own.
+
+        Behind a proxy a connection is not one client's: what counts there is the address.
+        """
+        if self._trusted_proxies:
+            return None
+        connection: HttpConnection = cast("Any", request).channel.connection
+        if connection.allowance is None:
+            connection.allowance = Allowance(self.limits, self._clock())
+        return connection.allowance
 
     def visitor(self, place: str, address: str | None) -> Session:
         """A session for a client at `address` that others than this judge: the consumers of `place`, a path."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -57,19 +58,22 @@ class Tree(Resource):
 class Connection:
     """The client's view of one connection."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, site: ChatSite | None = None, address: str = "192.0.2.7", **limits: Any) -> None:
         self.clock = Clock()
         self.tree = Tree()
         self.refused: list[str] = []
-        self.site = ChatSite(self.tree, reactor=self.clock, limits=HttpLimits(**limits), on_refused=self.refused.append)
-        self.transport = StringTransport(lenient=True)
+        self.site = site or ChatSite(
+            self.tree, reactor=self.clock, limits=HttpLimits(**limits), on_refused=self.refused.append
+        )
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", address, 54321), lenient=True)
         self.switch = self.site.buildProtocol(None)
         self.switch.makeConnection(self.transport)
 
     def send(self, data: bytes) -> bytes:
-        """What is answered at once."""
+        """What is answered in this turn of the reactor and those that follow at once."""
         self.transport.clear()
         self.switch.dataReceived(data)
+        self.clock.advance(0)
         return bytes(self.transport.value())
 
     def answers(self, data: bytes) -> list[dict[str, Any]]:
@@ -121,6 +125,39 @@ def test_get(connect: Any) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Server: twisted_chat\r\n" in answer
     assert b"TwistedWeb" not in answer
+
+
+def test_pipelined_requests_are_served_one_in_a_turn_and_the_first_at_once(connect: Any) -> None:
+    one = connect()
+    other = Connection(one.site, address="192.0.2.8")
+    one.transport.clear()
+    one.switch.dataReceived(GET * 3)
+    assert one.transport.value().count(b"HTTP/1.1 200") == 1
+    # Another connection is served as it comes meanwhile.
+    other.switch.dataReceived(GET)
+    assert other.transport.value().count(b"HTTP/1.1 200") == 1
+    one.clock.advance(0)
+    assert one.transport.value().count(b"HTTP/1.1 200") == 3
+    other.lose()
+
+
+def test_a_connection_that_is_lost_while_its_request_waits_is_forgotten(connect: Any) -> None:
+    connection = connect()
+    connection.switch.dataReceived(GET * 3)
+    assert len(connection.site.turns) == 1
+    connection.lose()
+    assert len(connection.site.turns) == 0
+    connection.clock.advance(0)
+    assert connection.refused == []
+
+
+def test_nothing_more_is_read_while_requests_wait(connect: Any) -> None:
+    connection = connect()
+    connection.switch.dataReceived(GET * 2_000)
+    assert connection.transport.producerState == "paused"
+    connection.clock.advance(0)
+    assert connection.transport.value().count(b"HTTP/1.1 200") == 2_000
+    assert connection.transport.producerState == "producing"
 
 
 def test_requests_one_after_another_and_pipelined(connect: Any) -> None:

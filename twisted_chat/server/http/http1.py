@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from twisted_chat.server.http.backlog import SITE_LIMIT
+from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.limits import (
     HOST,
     LINGER,
@@ -68,6 +69,7 @@ class Http1Channel(http.HTTPChannel):
         self.MAX_LENGTH = limits.request_line_bytes
         self.totalHeadersSize = limits.request_line_bytes
         self.hand_over: Final = hand_over
+        self.connection: Final = HttpConnection()
         self._limits: Final = limits
         self._phase = _Phase.HEAD
         self._first_head: float | None = first_head
@@ -81,9 +83,14 @@ class Http1Channel(http.HTTPChannel):
 
     # From the connection
 
+    def connectionMade(self) -> None:
+        self.connection.made(self._connection)
+        super().connectionMade()
+
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _Phase.REFUSED:
             return
+        self.connection.fresh = True
         super().dataReceived(data)
         if self._first_head is not None:
             left, self._first_head = self._first_head, None
@@ -123,6 +130,12 @@ class Http1Channel(http.HTTPChannel):
         if self._phase is _Phase.HEAD and line:
             self._http10 = line.endswith(b" HTTP/1.0")
             self.setRawMode()
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        # Twisted passes `extra`, which came before, to our `dataReceived`: it would be taken for a new read.
+        self.line_mode = 1
+        if extra:
+            super().dataReceived(extra)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(target_too_long(self._limits))

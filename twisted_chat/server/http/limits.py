@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
 
 from twisted_chat.server.http.backlog import Backlog
+from twisted_chat.server.http.fairness import FairTurns
 
 SERVER: Final = b"twisted_chat"
 """The ``Server`` header: what we are, not which version of what."""
@@ -79,6 +80,9 @@ class HttpSite(Protocol):
 
     @property
     def backlog(self) -> Backlog: ...
+
+    @property
+    def turns(self) -> FairTurns: ...
 
     @property
     def requestFactory(self) -> Callable[..., Request]: ...

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 
 from twisted_chat.server.http.limits import HOST, SERVER, Refusal
+from twisted_chat.server.http.rotation import Work
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE)
 
@@ -23,9 +24,26 @@ class ChatRequest(server.Request):
 
     _log = Logger()
     channel: Any  # an Http1Channel or an H2Stream; None once the connection is lost
+    _waiting: Work | None = None
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         super().requestReceived(command, self._origin_form(path), version)
+
+    def process(self) -> None:
+        """Serve the request, all of which is here, when it is its turn."""
+        connection = self.channel.connection
+        self._waiting = self.channel.site.turns.take(
+            connection, connection.address, super().process, self._process_late
+        )
+
+    def _process_late(self) -> None:
+        self._waiting = None
+        super().process()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._waiting is not None:
+            self.channel.site.turns.forget(self._waiting)
+        super().connectionLost(reason)
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
         # Twisted knows no words for 426, 429 and others.

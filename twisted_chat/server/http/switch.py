@@ -24,6 +24,7 @@ from twisted_chat.core.errors import ChatError
 from twisted_chat.core.limits import ConnectionCount, limited_address
 from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.body import BodyBuffer
+from twisted_chat.server.http.fairness import FairTurns
 from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import HttpLimits
@@ -174,6 +175,7 @@ class ChatSite(server.Site):
         self.limits: Final = limits
         self.connections: Final[set[Switch]] = set()
         self.count: Final = ConnectionCount(limits)
+        self.turns: Final = FairTurns(reactor)
         self.backlog: Final = Backlog()
         """What waits in answers that clients do not take."""
         self._on_refused: Final = on_refused

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from h2 import events
 from h2.errors import ErrorCodes
 
-from tests.server.http.http2.conftest import Echo, Later, Serve
+from tests.server.http.http2.conftest import Client, Echo, Later, Serve
+from twisted_chat.server.http.http2.channel import HEADS_AT_ONCE, HEADS_IN_TURN
+
+
+def start(client: Client) -> int:
+    """Begin a GET, of which nothing is passed on yet."""
+    stream = client.h2.get_next_available_stream_id()
+    client.h2.send_headers(
+        stream, [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "chat.test")], end_stream=True
+    )
+    return stream
 
 
 def test_body_over_the_limit_by_its_length(serve: Serve, echo: Echo) -> None:
@@ -109,6 +120,63 @@ def test_conflicting_lengths_end_the_connection(serve: Serve, echo: Echo) -> Non
     client.request("POST", "/", ("content-length", "2"), ("content-length", "3"), body=b"hi")
     assert client.goaway_code() == ErrorCodes.PROTOCOL_ERROR
     assert site.refused == ["malformed"]
+
+
+def test_streams_of_one_read_are_served_in_turns_and_the_first_at_once(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client, other = site.client(), site.client()
+    channel: Any = other.switch._receiver
+    channel.connection.address = "192.0.2.8"
+    streams = [start(client) for _ in range(3)]
+    client.switch.dataReceived(client.h2.data_to_send())
+    assert len(site.site.turns) == 2
+    stream = start(other)
+    other.switch.dataReceived(other.h2.data_to_send())
+    assert len(site.site.turns) == 2
+    other.exchange()
+    assert other.ended(stream)
+    client.exchange()
+    assert all(client.ended(stream) for stream in streams)
+
+
+def test_many_heads_in_one_read_are_read_in_turns(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    streams = [start(client) for _ in range(200)]
+    client.switch.dataReceived(client.h2.data_to_send())
+    # All but the one that was served, and what is still to be read.
+    assert len(site.site.turns) == HEADS_AT_ONCE
+    assert client.transport.producerState == "paused"
+    client.exchange()
+    assert client.transport.producerState == "producing"
+    assert all(client.ended(stream) for stream in streams)
+    assert site.refused == []
+
+
+def test_while_others_wait_fewer_heads_are_read(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    first, second = site.client(), site.client()
+    for client in (first, second):
+        for _ in range(200):
+            start(client)
+        client.switch.dataReceived(client.h2.data_to_send())
+    assert len(site.site.turns) == HEADS_AT_ONCE + HEADS_IN_TURN + 1
+    second.lose()
+    assert len(site.site.turns) == HEADS_AT_ONCE
+    first.lose()
+    assert len(site.site.turns) == 0
+    site.clock.advance(0)
+
+
+def test_a_stream_that_is_reset_while_it_waits_is_not_served(serve: Serve, later: Later) -> None:
+    site = serve(later)
+    client = site.client()
+    first, second = start(client), start(client)
+    client.switch.dataReceived(client.h2.data_to_send())
+    client.h2.reset_stream(second)
+    client.exchange()
+    assert len(later.requests) == 1
+    assert not client.ended(first)
 
 
 def test_more_streams_than_allowed_are_refused(serve: Serve, later: Later) -> None:

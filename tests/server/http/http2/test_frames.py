@@ -16,7 +16,14 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_chat.server.http.http2.frames import MAX_FRAME_SIZE, FrameMeter, Frames, FrameTooLarge, HeadTooLarge
+from twisted_chat.server.http.http2.frames import (
+    MAX_FRAME_SIZE,
+    FrameMeter,
+    Frames,
+    FrameTooLarge,
+    HeadCutter,
+    HeadTooLarge,
+)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -36,6 +43,51 @@ def test_a_large_frame_is_found_wherever_it_starts(sizes: list[int], cut: int, e
     meter.feed(large + b"\0\0\0\0\0")
     with pytest.raises(FrameTooLarge, match="16384 bytes"):
         meter.feed(b"\1")
+
+
+def kinds(data: bytes) -> list[int]:
+    found = []
+    while data:
+        found.append(data[3])
+        data = data[9 + int.from_bytes(data[:3]) :]
+    return found
+
+
+frames = st.one_of(
+    st.builds(lambda size: HeadersFrame(1, b"h" * size, flags=["END_HEADERS"]), st.integers(0, 40)),
+    st.builds(lambda size: DataFrame(1, b"\1" * size), st.integers(0, 300)),
+    st.builds(lambda: PingFrame(0)),
+)
+
+
+@given(sent=st.lists(frames, max_size=20), most=st.integers(1, 3), piece=st.integers(1, 200))
+def test_bytes_are_cut_behind_heads_however_they_come(sent: list[Frame], most: int, piece: int) -> None:
+    data = PREFACE + b"".join(frame.serialize() for frame in sent)
+    cutter, unread, parts = HeadCutter(), b"", []
+    for at in range(0, len(data), piece):
+        unread += data[at : at + piece]
+        while unread:
+            end = cutter.cut(unread, most)
+            assert end > 0
+            part, unread = unread[:end], unread[end:]
+            parts.append((part, bool(unread)))
+    assert b"".join(part for part, _ in parts) == data
+    read = b""
+    for part, cut in parts:
+        before, read = read, read + part
+        if cut:
+            # At the end of a frame, behind as many heads as may be read, of which none began before that.
+            heads = kinds(read[len(PREFACE) :]).count(1)
+            assert heads - whole_heads(before) == most
+
+
+def whole_heads(data: bytes) -> int:
+    """How many frames with heads began, with all nine bytes of what announces them, in `data`."""
+    data, count = data[len(PREFACE) :], 0
+    while len(data) >= 9:
+        count += data[3] == 1
+        data = data[9 + int.from_bytes(data[:3]) :]
+    return count
 
 
 def test_nothing_is_fed() -> None:

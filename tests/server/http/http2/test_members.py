@@ -15,6 +15,7 @@ from tests.server.http.http2.conftest import Client, OpenSocket, Socket
 from twisted_chat.auth import Origins, SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import Limits, Rate
+from twisted_chat.core.session import REFUSALS
 from twisted_chat.server.http.http2.pacing import HIGH_WATER
 
 VERSION = ("sec-websocket-version", "13")
@@ -48,6 +49,43 @@ def texts(frames: list[Frame]) -> list[str]:
 
 def channel_of(client: Client) -> Any:
     return client.switch._receiver
+
+
+# Rates
+
+
+def test_all_that_is_said_on_one_connection_has_one_rate(
+    make_server: MakeServer, connect: Connect, open_socket: OpenSocket
+) -> None:
+    server = make_server(limits=Limits(messages_per_connection=Rate(1.0, 4)))
+    client = connect(server)
+    body = json.dumps({"handle": "ann", "message": "hi"}).encode()
+
+    def post(of: Client) -> bytes:
+        return of.head(of.request("POST", "/chat/lobby", ("content-type", "application/json"), body=body))[b":status"]
+
+    assert [post(client) for _ in range(2)] == [b"201"] * 2
+    sockets = [open_socket(client, "/chat/lobby") for _ in range(3)]
+    for socket in sockets:
+        socket.say('{"handle": "ann", "message": "hi"}')
+    assert server.refusals("rate_limited") == 1
+    assert post(client) == b"429"
+    assert post(connect(server)) == b"201"
+
+
+def test_what_is_refused_on_one_connection_is_counted_together(
+    make_server: MakeServer, connect: Connect, open_socket: OpenSocket
+) -> None:
+    server = make_server()
+    client = connect(server)
+    first, second = open_socket(client, "/chat/lobby"), open_socket(client, "/chat/lobby")
+    for _ in range(REFUSALS.burst):
+        first.say("{")
+    assert first.protocol.close_rcvd is None
+    second.say("{")
+    second.exchange()
+    assert second.protocol.close_rcvd is not None
+    assert second.protocol.close_rcvd.code == 1013
 
 
 # Windows

@@ -19,7 +19,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_chat.server.http.backlog import Backlog
+from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.http2.conduct import Conduct
+from twisted_chat.server.http.http2.frames import HeadCutter
 from twisted_chat.server.http.http2.head import Field
 from twisted_chat.server.http.http2.intake import Offence, receive
 from twisted_chat.server.http.http2.keepalive import KeepAlive
@@ -28,10 +30,17 @@ from twisted_chat.server.http.http2.sender import Sender
 from twisted_chat.server.http.http2.stream import H2Stream
 from twisted_chat.server.http.http2.streams import Streams
 from twisted_chat.server.http.limits import LINGER, HttpSite
+from twisted_chat.server.http.rotation import Work
 from twisted_chat.server.http.transport import StreamTransport, is_secure
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to read what was written before the end."""
+
+HEADS_AT_ONCE: Final = 32
+"""Heads that are read in one go while nobody waits; what came behind them waits for its turn, as requests do."""
+
+HEADS_IN_TURN: Final = 2
+"""The same while others wait."""
 
 _LAST_STREAM: Final = 2**31 - 1
 _ALIVE: Final = b"are you?"
@@ -56,6 +65,10 @@ class H2Channel(Protocol):
         self._sender: Final = Sender(self._h2, self._write, self)
         self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
         self.backlog: Final = Backlog()
+        self.connection: Final = HttpConnection()
+        self._cutter: Final = HeadCutter()
+        self._unread = b""
+        self._reading_later: Work | None = None
         self._streams: Final = Streams()
         self._conduct: Final = Conduct(site.reactor.seconds(), longest_head(site.limits), self._streams.has_ended)
         self._first_settings: Final = first_settings
@@ -74,6 +87,7 @@ class H2Channel(Protocol):
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+        self.connection.made(self._transport)
         self._transport.registerProducer(self, True)
         self._sender.flush()
         self._handshake_call = self._reactor.callLater(self._first_settings, self._handshake_timed_out)
@@ -83,12 +97,36 @@ class H2Channel(Protocol):
         if self._closed:
             return
         self._keepalive.heard()
+        self.connection.fresh = True
+        if self._unread:
+            self._unread += data
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        end = self._cutter.cut(data, HEADS_IN_TURN if self.site.turns else HEADS_AT_ONCE)
         self._receiving = True
         try:
-            self._receive(data)
+            self._receive(data[:end])
         finally:
             self._receiving = False
         self._send()
+        if end < len(data) and not self._closed:
+            self._unread = data[end:]
+            self._transport.pauseProducing()
+            self._reading_later = self.site.turns.later(self.connection, self.connection.address, self._read_on)
+
+    def _read_on(self) -> None:
+        self._reading_later = None
+        data, self._unread = self._unread, b""
+        self._transport.resumeProducing()
+        self._read(data)
+
+    def _stop_reading(self) -> None:
+        self._unread = b""
+        if self._reading_later is not None:
+            self.site.turns.forget(self._reading_later)
+            self._reading_later = None
 
     def _receive(self, data: bytes) -> None:
         # A GOAWAY makes h2 forget what it has not given out: heads must not be lost, the next ones build on them.
@@ -122,6 +160,7 @@ class H2Channel(Protocol):
         self._lose_streams(reason)
 
     def _stop_calls(self) -> None:
+        self._stop_reading()
         self._keepalive.stop()
         for call in (self._turn_call, self._handshake_call):
             if call is not None and call.active():

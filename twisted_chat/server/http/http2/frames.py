@@ -109,6 +109,40 @@ class FrameMeter:
         return self._has_ended(int.from_bytes(header[5:]) & _STREAM_ID)
 
 
+class HeadCutter:
+    """Finds where to interrupt a client that sends many heads at once: behind one of them, from the preface on."""
+
+    __slots__ = ("_header", "_rest")
+
+    def __init__(self) -> None:
+        # Of the frame, or the preface, that is under way.
+        self._rest = _PREFACE
+        self._header = b""
+
+    def cut(self, data: bytes, most: int) -> int:
+        """Return how many bytes of `data` to read now: up to the end of the `most`-th HEADERS frame, else all.
+
+        What is left is to be passed again, with what follows.
+        """
+        at, heads, length = 0, 0, len(data)
+        while True:
+            if self._rest > length - at:
+                self._rest -= length - at
+                return length
+            at += self._rest
+            self._rest = 0
+            if heads == most:
+                return at
+            header = self._header + data[at : at + _HEADER - len(self._header)]
+            at += len(header) - len(self._header)
+            if len(header) < _HEADER:
+                self._header = header
+                return length
+            self._header = b""
+            self._rest = int.from_bytes(header[:3])
+            heads += header[3] == _HEADERS
+
+
 def _is_hollow(length: int, flags: int) -> bool:
     """Whether a DATA frame has nothing in it, or possibly nothing but padding."""
     if flags & _PADDED:

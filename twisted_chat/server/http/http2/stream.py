@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from twisted_chat.server.http.backlog import SITE_LIMIT, Backlog
+from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, request_head, without_hop_by_hop
 from twisted_chat.server.http.http2.pacing import Pacer
 from twisted_chat.server.http.http2.send_queue import SendQueue
@@ -44,6 +45,9 @@ class StreamOwner(Protocol):
 
     @property
     def site(self) -> HttpSite: ...
+
+    @property
+    def connection(self) -> HttpConnection: ...
 
     def send_headers(self, stream: H2Stream, fields: Iterable[Field]) -> None:
         """Send a head; the stream is reset if it cannot be sent."""
@@ -129,6 +133,11 @@ class H2Stream:
     @property
     def protocol(self) -> bytes | None:
         return None if self._head is None else self._head.protocol
+
+    @property
+    def connection(self) -> HttpConnection:
+        """What all streams of the connection share."""
+        return self._owner.connection
 
     @property
     def transport(self) -> H2Stream:
