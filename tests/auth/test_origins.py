@@ -198,3 +198,14 @@ def test_whatever_is_sent_or_configured_is_answered(text: str, host: str) -> Non
     assert not allowed(origins, "https://never.allowed.example", "other.example") or text in {"*"} | {
         f"https://*.{parent}" for parent in ("allowed.example", "example")
     }
+
+
+@pytest.mark.parametrize("origin", ["file://", "content://", "app://", "FILE://"])
+def test_a_scheme_alone_is_allowed_by_name(origin: str) -> None:
+    Origins([origin]).check(origin, "chat.example")
+    assert Origins([origin]).cors_origin(origin, "chat.example") == origin
+    with pytest.raises(ChatError, match=re.escape(f"its option --allow-origin {origin} would allow it")):
+        Origins().check(origin, "chat.example")
+    for other in ("null", "about://", "https://chat.example.org"):
+        with pytest.raises(ChatError):
+            Origins([origin]).check(other, "chat.example")

@@ -379,6 +379,7 @@ def test_an_event_stream_has_the_same_messages(server: Any) -> None:
     head = stream.received()
     assert b"Content-Type: text/event-stream" in head
     assert b"x-accel-buffering: no" in head.lower()
+    assert b"no-transform" in head.lower()
     posted = server.post({"handle": "ann", "message": "hi"}).json
     (event,) = [e for e in events(stream.received()) if "data" in e]
     assert json.loads(event["data"]) == posted

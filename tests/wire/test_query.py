@@ -30,6 +30,15 @@ def test_a_reconnecting_event_stream_knows_better_than_its_url() -> None:
     assert query.wish({"since": "old-1-1"}, LIMITS, last_event_id=ID).since == POSITION
 
 
+@pytest.mark.parametrize("name", query.LAST_EVENT_ID)
+def test_the_last_event_may_be_in_the_query(name: str) -> None:
+    assert query.wish({"since": "old-1-1", name: ID}, LIMITS).since == POSITION
+    assert query.wish({name: "old-1-1"}, LIMITS, last_event_id=ID).since == POSITION
+    assert query.wish({"since": ID, name: ""}, LIMITS).since == POSITION
+    with pytest.raises(ChatError):
+        query.wish({name: "yesterday"}, LIMITS)
+
+
 def test_an_empty_since_is_none() -> None:
     assert query.wish({"since": ""}, LIMITS, last_event_id="").since is None
 

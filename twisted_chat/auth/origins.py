@@ -16,6 +16,8 @@ _LABEL: Final = r"[a-z0-9_-]+"
 _ORIGIN: Final = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
+# What WebViews and libraries for devices send where RFC 6454 would have "null": a scheme without a host.
+_SCHEME_ONLY: Final = re.compile(r"(?!(?:https?|wss?)://)[a-z][a-z0-9+.-]*://")
 
 
 class OriginError(ValueError):
@@ -50,8 +52,8 @@ class Origins:
     """The origins whose pages may connect: the server's own, and `allowed` ones.
 
     Those are ``https://example.com`` (with a port where it is not the usual one), ``https://*.example.com`` (one or
-    more labels in place of the star), ``null`` (files and sandboxed frames) and ``*`` (every page). Raises
-    `OriginError`.
+    more labels in place of the star), ``null`` (files and sandboxed frames), a scheme alone such as ``file://`` (what
+    some WebViews say of files), and ``*`` (every page). Raises `OriginError`.
 
     The server's own origin has the host and port of the ``Host`` header. Its scheme is not compared: behind a proxy
     that ends TLS a page of ``https://`` reaches us as plain HTTP.
@@ -59,11 +61,11 @@ class Origins:
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         self._every = "*" in allowed
-        self._null = "null" in allowed
+        self._hostless = {text.lower() for text in allowed if _is_hostless(text)}
         self._exact: set[_Origin] = set()
         self._parents: set[_Origin] = set()
         for text in allowed:
-            if text in {"*", "null"}:
+            if text == "*" or _is_hostless(text):
                 continue
             (self._parents if _STAR in text else self._exact).add(_parse_allowed(text))
 
@@ -76,7 +78,7 @@ class Origins:
             return
         if origin == "null":
             what = "a page without an origin (a file or a sandboxed frame)"
-        elif _Origin.parse(origin) is None:
+        elif _Origin.parse(origin) is None and not _is_hostless(origin):
             # Not repeated: who knows what it is.
             raise ChatError(Reason.ORIGIN_NOT_ALLOWED, "the Origin header is not an origin like https://example.com")
         else:
@@ -98,10 +100,16 @@ class Origins:
         return origin if self._allows(origin) else None
 
     def _allows(self, origin: str) -> bool:
-        if origin == "null":
-            return self._null
+        if _is_hostless(origin):
+            return origin.lower() in self._hostless
         parsed = _Origin.parse(origin)
         return parsed is not None and (parsed in self._exact or any(parsed.under(parent) for parent in self._parents))
+
+
+def _is_hostless(text: str) -> bool:
+    return text == "null" or (
+        len(text) <= _LONGEST and text.isascii() and _SCHEME_ONLY.fullmatch(text.lower()) is not None
+    )
 
 
 def _is_own(origin: str, host: str | None) -> bool:

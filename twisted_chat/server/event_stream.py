@@ -37,7 +37,8 @@ class EventStream:
         request = self._request
         self._connections.count.check(self.connection.address)
         request.setHeader("content-type", "text/event-stream")
-        request.setHeader("cache-control", "no-store")
+        # A proxy that compresses holds what it has not filled a block with (RFC 9111 section 5.2.2.6).
+        request.setHeader("cache-control", "no-store, no-transform")
         # nginx collects answers before it passes them on, unless it is told not to.
         request.setHeader("x-accel-buffering", "no")
         request.notifyFinish().addBoth(self._over)

@@ -14,6 +14,9 @@ from twisted_chat.wire.formats import Event
 
 DEFAULT_PAGE: Final = 50
 
+LAST_EVENT_ID: Final = ("lastEventId", "lastEventID", "last-event-id", "Last-Event-ID")
+"""How the query names the last event: polyfills of EventSource, Mercure, and drafts of both."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -28,9 +31,12 @@ class Wish:
 def wish(query: Mapping[str, str], limits: Limits, last_event_id: str | None = None) -> Wish:
     """From the query of a room socket or an event stream; raises `ChatError`.
 
-    `last_event_id`, which a browser sends when it reconnects an event stream, is newer than the URL's ``since``.
+    `last_event_id`, which a browser sends when it reconnects an event stream, is newer than the URL's ``since``. What
+    cannot send header fields, such as a polyfill of EventSource or a client of Mercure, puts it into the query.
     """
     handle = query.get("handle")
+    if not last_event_id:
+        last_event_id = next((query[name] for name in LAST_EVENT_ID if query.get(name)), None)
     return Wish(
         since=_position("Last-Event-ID", last_event_id) or _position("since", query.get("since")),
         newest=_count("history", query.get("history", "0"), 0, limits.history_page),
