@@ -126,7 +126,19 @@ def test_what_is_no_server_of_ours() -> None:
 def test_a_server_that_answers_otherwise(script: Script) -> None:
     script.answer(200, b"<p>hello</p>", "text/html")
     with pytest.raises(ClientError, match="this is not a server, which would answer with application/json, not text"):
-        ApiClient(script.url).nodes()
+        ApiClient(script.url.removesuffix("/chat/lobby")).nodes()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"nodes"'])
+def test_a_server_whose_answer_is_another(script: Script, body: bytes) -> None:
+    script.answer(200, body, "application/json")
+    with pytest.raises(ClientError, match="this is not a server, whose answer would have 'nodes'"):
+        ApiClient(script.url.removesuffix("/chat/lobby")).nodes()
+
+
+def test_the_url_of_a_room_is_no_servers() -> None:
+    with pytest.raises(ClientError, match="is no server's URL"):
+        ApiClient("http://127.0.0.1:8080/chat/lobby")
 
 
 # Posting
@@ -179,7 +191,18 @@ def test_what_is_no_room(script: Script) -> None:
         RoomClient(script.url).publish("ann", "hi")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080/chat/lobby", "ws://127.0.0.1/chat/", "file:///etc/passwd", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8080/chat/lobby",
+        "ws://127.0.0.1/chat/",
+        "file:///etc/passwd",
+        "",
+        "http://",
+        "http:///chat/x",
+        "http://a:b/",
+    ],
+)
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(ClientError, match="is no room's URL; give for example http://"):
         RoomClient(url)

@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "systemd": set(),
     "settings": {"core"},
     "config": {"core", "relay", "settings"},
-    "options": {"config", "settings"},
+    "option_help": {"config", "settings"},
+    "options": {"config", "option_help", "settings"},
     "consumers": {"core", "wire", "direct", "waiting", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
     "server": {
         *("core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs"),

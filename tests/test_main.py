@@ -119,6 +119,17 @@ def test_publish_reads_lines(client: type[Client], said: Said, monkeypatch: pyte
     assert said() == ("e-1-1\ne-2-1\n", f"twisted_chat publish: {ROOM}: a message may have 4096 characters\n")
 
 
+@pytest.mark.parametrize("arguments", [["publish", ROOM, ""], ["publish", ROOM, " \u200b"], ["publish", ROOM]])
+def test_nothing_to_publish(
+    arguments: list[str], client: type[Client], said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n \n"))
+    assert tools.main(arguments) == 1
+    output, errors = said()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert errors.startswith("twisted_chat publish: ")
+
+
 def test_secrets_come_from_files(client: type[Client], tmp_path: Path) -> None:
     (tmp_path / "token").write_text("# for cron\n\n t0ken \nanother\n")
     (tmp_path / "api-key").write_text("k3y")
@@ -226,7 +237,14 @@ def test_check_looks_at_what_is_named(
 def test_check_says_what_is_wrong_with_an_option(said: Said) -> None:
     with pytest.raises(SystemExit) as error:
         tools.main(["check", "--relay"])
-    assert error.value.code == "twistd chat: option --relay requires argument. See twistd chat --help"
+    assert str(error.value.code).startswith("python -m twisted_chat check: option --relay requires argument.")
+
+
+def test_help_of_check_is_its_own(said: Said) -> None:
+    with pytest.raises(SystemExit) as error:
+        tools.main(["check", "--help"])
+    assert error.value.code in (0, None)
+    assert said()[0].startswith("Usage: python -m twisted_chat check [options]\n")
 
 
 # The rest

@@ -12,7 +12,7 @@ from twisted_chat import __version__
 from twisted_chat.config import Config, ConfigError, default
 from twisted_chat.core.limits import Rate
 from twisted_chat.options import Options
-from twisted_chat.settings import SETTINGS
+from twisted_chat.settings import BY_NAME, GROUPS, SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +106,13 @@ def test_help_names_every_setting_and_its_default(monkeypatch: pytest.MonkeyPatc
         assert f"--{setting.name}" in text
         if default(setting) and not setting.is_switch:
             assert f"[default: {default(setting)}]" in text
-    assert "-p, --port=" in text
-    assert "--config=" in text
+    assert "-p, --port ENDPOINT" in text
+    assert "--config FILE" in text
+
+
+def test_every_setting_is_in_one_group() -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(BY_NAME)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

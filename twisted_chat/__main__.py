@@ -15,6 +15,7 @@ from twisted_chat import __version__
 from twisted_chat.auth import KeyFileError, SigningKey, make_token
 from twisted_chat.client import ApiClient, ClientError, RoomClient
 from twisted_chat.core.errors import ChatError
+from twisted_chat.core.text import clean_message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,10 +102,10 @@ def _check(options: list[str]) -> int:
     from twisted.internet import reactor
 
     from twisted_chat.chat import build
-    from twisted_chat.options import Options
+    from twisted_chat.options import CheckOptions
     from twisted_chat.service import MISTAKES
 
-    parsed = Options()
+    parsed = CheckOptions()
     parsed.parseOptions(options)
     try:
         build(parsed, reactor, dict(os.environ))
@@ -133,10 +134,15 @@ def _token(options: argparse.Namespace) -> int:
 
 def _publish(options: argparse.Namespace) -> int:
     room = _room(options)
-    messages = [options.message] if options.message is not None else (line.rstrip("\n") for line in sys.stdin)
-    for message in messages:
-        if message.strip():
-            print(room.publish(options.handle, message, options.key)["id"])
+    if options.message is not None:
+        print(room.publish(options.handle, clean_message(options.message, sys.maxsize), options.key)["id"])
+        return 0
+    published = 0
+    for message in filter(str.strip, map(str.rstrip, sys.stdin)):
+        print(room.publish(options.handle, message, options.key)["id"])
+        published += 1
+    if not published:
+        raise ClientError("nothing to publish: give a message, or lines of text on standard input")
     return 0
 
 

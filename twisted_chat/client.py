@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 PATIENCE: Final = 60.0
@@ -32,6 +33,14 @@ class Unreachable(ClientError):  # noqa: N818 - a state of the server
     """There is no server right now, or it takes nobody."""
 
 
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # such as a port that is no number
+        return False
+
+
 class _NoRedirects(HTTPRedirectHandler):
     """Follows none: tokens and keys would go along, to whomever an answer names."""
 
@@ -46,7 +55,7 @@ class _Client:
     example: str
 
     def __init__(self, url: str, *, token: str | None = None, api_key: str | None = None, verify: bool = True) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not url.startswith(("http://", "https://")) or not _has_host(url):
             raise ClientError(f"{url!r} is no {self.kind}'s URL; give for example {self.example}")
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -79,6 +88,16 @@ class _Client:
                 f"{self._url}: this is not a {self.kind}, which would answer with {content_type}, not {found}"
             )
 
+    def _read(self, response: HTTPResponse, needed: str) -> dict[str, Any]:
+        """The JSON object of an answer, which has a member `needed`."""
+        try:
+            fields = json.load(response)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict) or needed not in fields:
+            raise ClientError(f"{self._url}: this is not a {self.kind}, whose answer would have {needed!r}")
+        return fields
+
 
 class RoomClient(_Client):
     """One room by its URL, such as ``http://127.0.0.1:8080/chat/lobby``."""
@@ -92,8 +111,7 @@ class RoomClient(_Client):
         body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
         with self._open(body, {"Content-Type": "application/json"}) as response:
             self._expect(response, "application/json")
-            stored: dict[str, Any] = json.load(response)
-            return stored
+            return self._read(response, "id")
 
     def follow(
         self,
@@ -136,6 +154,8 @@ class ApiClient(_Client):
 
     def __init__(self, url: str, *, api_key: str | None = None, verify: bool = True) -> None:
         super().__init__(url, api_key=api_key, verify=verify)
+        if urlsplit(url).path.strip("/"):
+            raise ClientError(f"{url!r} is no {self.kind}'s URL, which has no path; give for example {self.example}")
         self._server = url.rstrip("/")
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -143,7 +163,7 @@ class ApiClient(_Client):
         self._url = f"{self._server}/api/nodes"
         with self._open(None, {}) as response:
             self._expect(response, "application/json")
-            nodes: list[dict[str, Any]] = json.load(response)["nodes"]
+            nodes: list[dict[str, Any]] = self._read(response, "nodes")["nodes"]
             return nodes
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn
@@ -12,15 +13,17 @@ from typing import Any, ClassVar, Final, NoReturn
 from twisted.python import usage
 
 from twisted_chat import __version__
-from twisted_chat.config import Config, ConfigError, default, load
+from twisted_chat.config import Config, ConfigError, load
+from twisted_chat.option_help import WIDTH, options_help
 from twisted_chat.settings import BY_NAME, SETTINGS, Setting, did_you_mean
 
 
 class _Options(usage.Options):
     """Options of one of the programs; after parsing, `config` is the whole configuration."""
 
-    synopsis = "[options]"
+    longdesc: ClassVar[str]
     program: ClassVar[str]
+    settings: ClassVar[Collection[Setting]]
     config: Config
 
     def __init__(self) -> None:
@@ -43,6 +46,13 @@ class _Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             self._exit(self._readable(str(error)))
+
+    def getSynopsis(self) -> str:
+        return f"Usage: {self.program} [options]\n"
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Compose the help, by groups; Twisted's is one list, without the names of values."""
+        return f"{textwrap.fill(self.longdesc, WIDTH)}\n\n{options_help(self.settings)}"
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
@@ -73,6 +83,7 @@ class Options(_Options):
     """Options of `twistd chat`."""
 
     program = "twistd chat"
+    settings = SETTINGS
     longdesc = (
         "Serves rooms. A room is a URL, /chat/ROOM: a WebSocket, an event stream, its history, its page, and a place "
         "to POST to. Each option can also stand in the environment (TWISTED_CHAT_RELAY for --relay) or in a TOML file "
@@ -80,10 +91,24 @@ class Options(_Options):
     )
 
 
+class CheckOptions(Options):
+    """Options of `python -m twisted_chat check`: those of `twistd chat`."""
+
+    program = "python -m twisted_chat check"
+    longdesc = (
+        "Checks a configuration as twistd chat would at its start, and neither listens nor writes. It takes the "
+        "options of twistd chat, and reads the same environment and file."
+    )
+
+
+WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format", "log-level"})
+
+
 class WorkerOptions(_Options):
     """Options of `twistd chat-worker`: those of the settings that mean something to it."""
 
     program = "twistd chat-worker"
+    settings = tuple(setting for setting in SETTINGS if setting.name in WORKER_SETTINGS)
     longdesc = (
         "Runs the consumers of servers that were started with --consumers remote. It takes what they have to do from "
         "the Redis that --relay names: give it the same ones. Workers may come and go at any time. The options can "
@@ -96,9 +121,6 @@ class WorkerOptions(_Options):
         admin = BY_NAME["admin-port"]
         own = admin.name in self.given or admin.variable in os.environ
         return config if own else replace(config, admin_port=None)
-
-
-WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format", "log-level"})
 
 
 def _option(setting: Setting) -> Callable[..., None]:
@@ -114,13 +136,11 @@ def _option(setting: Setting) -> Callable[..., None]:
             self.given[setting.name] = [text]
 
     method: Any = switch if setting.is_switch else value
-    initial = default(setting)
-    method.__doc__ = setting.help if setting.is_switch or not initial else f"{setting.help} [default: {initial}]"
     return method  # type: ignore[no-any-return]  # one of the two above
 
 
 for _setting in SETTINGS:
     setattr(Options, f"opt_{_setting.attribute}", _option(_setting))
-    if _setting.name in WORKER_SETTINGS:
+    if _setting in WorkerOptions.settings:
         setattr(WorkerOptions, f"opt_{_setting.attribute}", _option(_setting))
 Options.opt_p = Options.opt_port  # type: ignore[attr-defined]  # usage.Options takes a one-letter method as a short form

@@ -267,6 +267,16 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("limit-history-page", _whole(1, 1_000), "N", "Messages in one answer of the history."),
 )
 
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "Listening": ("port", "certificates", "self-signed", "compression", "trusted-proxies", "admin-port"),
+    "History": ("relay", "history-count", "history-age", "database-bytes"),
+    "Who may come in": ("token-key-file", "token-audience", "api-key-file", "allow-origin", "allow-host"),
+    "Consumers": ("routing", "consumers", "threads"),
+    "Running": ("processes", "drain", "log-format", "log-level"),
+    "Limits": tuple(setting.name for setting in SETTINGS if setting.limit is not None),
+}
+"""The names of all settings by what they are about, as help lists them."""
+
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
 
