@@ -15,13 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from twisted_chat.config import default
-from twisted_chat.consumers.metrics import ConsumerMetrics
+from twisted_chat.consumers.metrics import ConsumerMetrics, watch_clients, watch_queue
+from twisted_chat.consumers.queue import QueueLimits
 from twisted_chat.core.errors import Reason
 from twisted_chat.metrics import Metrics
 from twisted_chat.options import Options, WorkerOptions
@@ -170,14 +172,17 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
 
 
 def test_the_table_of_metrics_has_all_of_ours() -> None:
-    registry: CollectorRegistry = Metrics().registry
+    metrics = Metrics()
+    registry: CollectorRegistry = metrics.registry
     ConsumerMetrics(registry)
+    some: Any = Mock(waiting=0, waiting_bytes=0, delayed=0, delayed_bytes=0, paused=0, kept_bytes=0)
+    watch_queue(metrics, some, QueueLimits())
+    watch_clients(metrics, some)
     ours = {family.name for family in registry.collect() if family.name.startswith("twisted_chat_")}
     supervisor = SupervisorMetrics().families()
     ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
     ours |= {f"twisted_chat_{name}" for name in ("rooms", "members", "outbox_bytes", "requests_waiting")}
-    ours |= {f"twisted_chat_consumer_{name}" for name in ("events_waiting", "events_delayed", "clients_paused")}
     table = marked(DOCS / "deployment.rst", "table of metrics")
     listed = {
         re.sub(r"(_total|_info)?({.*})?$", "", name) for row in table for name in re.findall(r"``([^`]+)``", row[0])

@@ -148,13 +148,12 @@ def test_readiness() -> None:
 def test_what_is_not_known_now_is_left_out() -> None:
     metrics = Metrics()
     waiting: list[int | None] = [None]
-    metrics.watch(events=lambda: waiting[0], delayed=lambda: waiting[0], paused=lambda: 0)
-    assert value(metrics, "twisted_chat_consumer_events_waiting") is None
-    assert value(metrics, "twisted_chat_consumer_events_delayed") is None
-    assert value(metrics, "twisted_chat_consumer_clients_paused") == 0
+    metrics.measure("twisted_chat_some", "Some.", lambda: waiting[0])
+    metrics.measure("twisted_chat_others", "Others.", lambda: 0)
+    assert value(metrics, "twisted_chat_some") is None
+    assert value(metrics, "twisted_chat_others") == 0
     waiting[0] = 3
-    assert value(metrics, "twisted_chat_consumer_events_waiting") == 3
-    assert value(metrics, "twisted_chat_consumer_events_delayed") == 3
+    assert value(metrics, "twisted_chat_some") == 3
 
 
 def test_build_info_names_versions() -> None:

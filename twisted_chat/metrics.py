@@ -151,9 +151,6 @@ class Metrics:
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
         requests: Callable[[], int] | None = None,
-        events: Callable[[], int | None] | None = None,
-        delayed: Callable[[], int | None] | None = None,
-        paused: Callable[[], int] | None = None,
         certificates: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """Ask these each time that the metrics are read; what is left out stays as it was.
@@ -166,12 +163,6 @@ class Metrics:
             bytes waiting for clients that read slowly
         requests
             HTTP requests waiting for their turn
-        events
-            those in the queue of consumers; None: that is not known now
-        delayed
-            those that wait for their time before they come into it; None: that is not known now
-        paused
-            clients of consumers that are not read from, because that queue is full
         certificates
             the name of each certificate in use, and when it expires, in seconds since 1970
         """
@@ -183,20 +174,12 @@ class Metrics:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
         if requests is not None:
             self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for their turn.", requests)
-        if events is not None:
-            self._watched.number(
-                "twisted_chat_consumer_events_waiting", "Events in the queue of consumers, running or not.", events
-            )
-        if delayed is not None:
-            self._watched.number(
-                "twisted_chat_consumer_events_delayed", "Messages of consumers that wait for their time.", delayed
-            )
-        if paused is not None:
-            self._watched.number(
-                "twisted_chat_consumer_clients_paused", "Clients not read from, as the queue has no room.", paused
-            )
         if certificates is not None:
             self._watched.certificates = certificates
+
+    def measure(self, name: str, documentation: str, ask: Callable[[], int | None]) -> None:
+        """Ask for one more number each time that the metrics are read; None: it is not known now, and left out."""
+        self._watched.number(name, documentation, ask)
 
     def render(self) -> bytes:
         """All of it, as `CONTENT_TYPE`."""

@@ -101,7 +101,12 @@ class CheckOptions(Options):
     )
 
 
-WORKER_SETTINGS: Final = frozenset({"relay", "routing", "threads", "admin-port", "drain", "log-format", "log-level"})
+WORKER_SETTINGS: Final = frozenset(
+    {
+        *("relay", "routing", "threads", "admin-port", "drain", "log-format", "log-level"),
+        "limit-consumer-bytes",
+    }
+)
 
 
 class WorkerOptions(_Options):

@@ -23,6 +23,7 @@ from twisted_chat.auth import ApiKeys, HostError, Hosts, KeyFileError, OriginErr
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.node import ConsumerNode
+from twisted_chat.consumers.queue import queue_limits
 from twisted_chat.control import Control
 from twisted_chat.core.limits import Limits
 from twisted_chat.hub import Hub
@@ -182,6 +183,7 @@ class ChatService(Service):
                 environ=self._environ,
                 metrics=self.metrics,
                 directory=Path.cwd(),
+                limits=queue_limits(config.limits),
             )
         except RoutingError as error:
             raise RoutingError(f"--routing: {error}") from error

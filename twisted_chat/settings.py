@@ -261,6 +261,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("limit-messages-per-connection", _rate, "RATE[:BURST]", "Messages a second of one connection."),
     Setting("limit-messages-per-address", _rate, "RATE[:BURST]", "Messages a second of one address."),
     Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
+    Setting(
+        "limit-consumer-bytes-per-client", _bytes(4096), "BYTES", "What one client may have waiting for consumers."
+    ),
+    Setting("limit-consumer-bytes", _bytes(1 << 20), "BYTES", "What may wait for consumers in all."),
     Setting("limit-streams-per-connection", _whole(1, 10_000), "N", "Streams of one HTTP/2 connection."),
     Setting("limit-ping-interval", _seconds(1), "SECONDS", "How often a silent connection is asked if it lives."),
     Setting("limit-ping-timeout", _seconds(1), "SECONDS", "How long it may take to answer."),

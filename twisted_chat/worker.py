@@ -19,8 +19,9 @@ from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, tell_nodes
 from twisted_chat.consumers.errors import RoutingError
 from twisted_chat.consumers.loading import load_routing
-from twisted_chat.consumers.metrics import ConsumerMetrics
+from twisted_chat.consumers.metrics import ConsumerMetrics, watch_queue
 from twisted_chat.consumers.node import outside
+from twisted_chat.consumers.queue import queue_limits
 from twisted_chat.consumers.run import open_outside
 from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.hub import Hub
@@ -101,12 +102,13 @@ class WorkerService(Service):
         from twisted_chat.consumers.redis.worker import Worker
 
         runner = Runner(loaded.router, self._pool, loaded.around, metrics=ConsumerMetrics(self.metrics.registry))
-        self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads)
+        limits = queue_limits(config.limits)
+        self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads, limits)
         self.worker.layer = Delivery(
             self._relay, tell_nodes(self._relay), self.worker.posting.post, self.worker.posting.delay
         )
         self.worker.intake.told = self._told
-        self.metrics.watch(events=lambda: self.worker.waiting, delayed=lambda: self.worker.delayed)
+        watch_queue(self.metrics, self.worker.amounts, limits)
         self._channels: Final = loaded.router.channels()
         self._end_outside: Callable[[], None] = lambda: None
         self._notifier: Final = Notifier(environ)

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
-from twisted_chat.consumers.inlet import AT_ONCE, RETRY, Inlet
-from twisted_chat.consumers.queue import Taken
+from twisted_chat.consumers.inlet import AT_ONCE, AT_ONCE_BYTES, RETRY, Inlet, Kept
+from twisted_chat.consumers.queue import QueueLimits, Taken
 
 
 @dataclass
 class ScriptedQueue:
     """Answers as it was told to, and then takes everything."""
 
-    answers: list[Taken | None] = field(default_factory=list)
+    answers: list[Taken | Deferred[Taken] | None] = field(default_factory=list)
     asked: list[tuple[int, list[str]]] = field(default_factory=list)
     waiting: list[Deferred[None]] = field(default_factory=list)
 
     def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
         self.asked.append((first, [event.id for event in events]))
         answer = self.answers.pop(0) if self.answers else Taken(len(events))
+        if isinstance(answer, Deferred):
+            return answer
         return succeed(answer) if answer is not None else fail(NotReadyError("not now"))
 
     def room(self, connection: str) -> Deferred[None]:
@@ -33,23 +36,32 @@ class ScriptedQueue:
 
 
 class Fixture:
-    def __init__(self, *answers: Taken | None) -> None:
+    def __init__(self, *answers: Taken | Deferred[Taken] | None, kept: Kept | None = None) -> None:
         self.clock = Clock()
+        self.kept = kept or Kept(QueueLimits())
         self.queue = ScriptedQueue(list(answers))
         self.log: list[str] = []
         self.inlet = Inlet(
             self.clock,
             self.queue,
             "a-1",
+            self.kept,
             pause=lambda: self.log.append("pause"),
             resume=lambda: self.log.append("resume"),
             lost=lambda: self.log.append("lost"),
             empty=lambda _: self.log.append("empty"),
         )
 
-    def put(self, *names: str, last: bool = False) -> None:
+    def put(self, *names: str, last: bool = False, text: str = "") -> None:
         for name in names:
-            self.inlet.put(Event(name, "websocket.receive", {}), last=last)
+            self.inlet.put(Event(name, "websocket.receive", {"text": text}), last=last)
+
+
+def kept(**limits: int) -> Kept:
+    return Kept(QueueLimits(**limits))
+
+
+KILOBYTE = "x" * 1000
 
 
 def test_events_go_straight_in() -> None:
@@ -128,3 +140,81 @@ def test_a_queue_that_fails_ends_the_connection(logged_failures: object) -> None
     one.put("a")
     assert one.log == ["lost", "empty"]
     assert [str(error) for error in logged_failures.flush(ValueError)] == ["a mistake"]  # type: ignore[attr-defined]
+
+
+def test_while_the_queue_does_not_answer_only_so_much_is_kept() -> None:
+    answer: Deferred[Taken] = Deferred()
+    one = Fixture(answer, kept=kept(bytes_per_connection=10_000))
+    for number in range(7):
+        one.put(str(number), text=KILOBYTE)
+    assert one.log == []
+    one.put("7", "8", text=KILOBYTE)
+    assert one.log == ["pause"]
+    assert one.inlet.paused
+    assert one.kept.bytes > 10_000
+    answer.callback(Taken(1))
+    assert one.log == ["pause", "resume", "empty"]
+    assert one.kept.bytes == 0
+
+
+def test_a_client_that_was_held_back_goes_on_when_half_is_in_the_queue() -> None:
+    answers: list[Deferred[Taken]] = [Deferred() for _ in range(3)]
+    one = Fixture(*answers, kept=kept(bytes_per_connection=10_000))
+    for number in range(9):
+        one.put(str(number), text=KILOBYTE)
+    answers[0].callback(Taken(1))
+    assert one.inlet.paused
+    answers[1].callback(Taken(2))
+    assert one.inlet.paused
+    answers[2].callback(Taken(3))
+    assert not one.inlet.paused
+    assert one.log == ["pause", "resume", "empty"]
+
+
+def test_while_there_is_too_much_of_all_nobody_has_more_than_one_event_here() -> None:
+    full, answer = kept(bytes_in_all=9_000), Deferred[Taken]()
+    heavy, light, late = Fixture(Deferred(), kept=full), Fixture(answer, kept=full), Fixture(Deferred(), kept=full)
+    heavy.put("a", text=8 * KILOBYTE)
+    assert (heavy.log, full.full) == ([], False)
+    light.put("b", text=KILOBYTE)
+    assert light.log == ["pause"]
+    answer.callback(Taken(1))
+    assert light.log == ["pause", "resume", "empty"]
+    heavy.put("c", text=KILOBYTE)
+    late.put("d")
+    assert heavy.log == late.log == ["pause"]
+    for each in (heavy, late):
+        each.inlet.close()
+    assert full.bytes == 0
+    assert not full.full
+
+
+@pytest.mark.parametrize("end", ["given up", "closed", "failed"])
+def test_what_is_not_kept_any_more_is_not_counted(end: str, logged_failures: object) -> None:
+    answer: Deferred[Taken] = Deferred()
+    one = Fixture(answer)
+    one.put("a", "b", text=KILOBYTE)
+    match end:
+        case "given up":
+            answer.callback(Taken(0, known=False))
+        case "closed":
+            one.inlet.close()
+        case "failed":
+            answer.errback(ValueError("a mistake"))
+            logged_failures.flush(ValueError)  # type: ignore[attr-defined]
+    one.put("c")
+    assert one.kept.bytes == 0
+
+
+def test_large_ones_go_in_smaller_parts() -> None:
+    answer: Deferred[Taken] = Deferred()
+    one = Fixture(answer, kept=kept(bytes_per_connection=1 << 20))
+    size = Event("0", "websocket.receive", {"text": 10 * KILOBYTE}).kept_bytes()
+    for number in range(9):
+        one.put(str(number), text=10 * KILOBYTE)
+    one.put("9", text=AT_ONCE_BYTES * "x")
+    answer.callback(Taken(1))
+    first, *_, before_last, last = [names for _, names in one.queue.asked]
+    assert first == ["0"]
+    assert len(one.queue.asked[1][1]) == AT_ONCE_BYTES // size
+    assert (before_last[-1], last) == ("8", ["9"])

@@ -67,18 +67,16 @@ class Recorder:
 
 
 class Fixture:
-    def __init__(self, routing: object) -> None:
+    def __init__(self, routing: object, limits: QueueLimits = LIMITS) -> None:
         self.clock = Clock()
         self.threads = Threads()
         self.layer = Recorder()
-        self.queue = LocalQueue(self.clock, Runner(Router(routing), self.threads, failed=lambda *_: None), LIMITS)
+        self.queue = LocalQueue(self.clock, Runner(Router(routing), self.threads, failed=lambda *_: None), limits)
         self.queue.layer = self.layer
 
-    def enqueue(self, connection: str, first: int, *channels: str) -> Taken:
-        events = [
-            Event(f"{connection}.{number}", channel, {"reply_channel": f"websocket.send!{connection}"})
-            for number, channel in enumerate(channels, first)
-        ]
+    def enqueue(self, connection: str, first: int, *channels: str, text: str = "") -> Taken:
+        content = {"reply_channel": f"websocket.send!{connection}", "text": text}
+        events = [Event(f"{connection}.{number}", channel, content) for number, channel in enumerate(channels, first)]
         taken: list[Taken] = []
         self.queue.enqueue(connection, first, events).addCallback(taken.append)
         return taken[0]
@@ -256,3 +254,39 @@ def test_what_is_delayed_again_while_it_waits_is_the_same(one: Fixture) -> None:
     one.clock.advance(1)
     assert one.layer.log == [("x", [{"name": "x"}])]
     assert one.clock.getDelayedCalls() == []
+
+
+def test_so_many_bytes_of_one_connection_are_taken() -> None:
+    one = Fixture({CONNECT: say, RECEIVE: say, DISCONNECT: say}, QueueLimits(bytes_per_connection=5_000))
+    assert one.enqueue("a-1", 0, CONNECT, RECEIVE, text=2_000 * "x") == Taken(2)
+    assert one.enqueue("a-1", 2, RECEIVE, RECEIVE, text=2_000 * "x") == Taken(0, room=False)
+    assert one.enqueue("a-2", 0, CONNECT, text=20_000 * "x").count == 1, "others have a room of their own"
+    assert one.enqueue("a-2", 1, DISCONNECT, text=2_000 * "x").count == 1
+    room = one.queue.room("a-1")
+    assert not room.called
+    one.threads.go_on()
+    assert room.called
+    assert one.enqueue("a-1", 2, RECEIVE, text=20_000 * "x").count == 1, "where half is done, one of any size is taken"
+    while one.threads.waiting:
+        one.threads.go_on()
+    assert one.queue.waiting_bytes == 0
+
+
+def test_so_many_bytes_are_taken_in_all() -> None:
+    one = Fixture({CONNECT: say, RECEIVE: say, DISCONNECT: say}, QueueLimits(bytes_in_all=10_000))
+    for number in range(2):
+        assert one.enqueue(f"a-{number}", 0, CONNECT, text=6_000 * "x").count == 1
+    assert one.enqueue("a-2", 0, CONNECT) == Taken(0, room=False)
+    assert one.enqueue("a-0", 1, DISCONNECT).count == 1
+    refused: list[Any] = []
+    one.queue.post(Event("x", RECEIVE, {}), None).addErrback(refused.append)
+    for name in ("y", "z"):
+        one.queue.delay(Event(name, DELAY, {"channel": "mine", "content": 10_000 * "x"}), 1).addErrback(refused.append)
+    assert len(refused) == 2
+    assert one.queue.delayed_bytes > 10_000
+    room = one.queue.room("a-1")
+    while one.threads.waiting:
+        one.threads.go_on()
+    assert room.called
+    one.clock.advance(1)
+    assert (one.queue.waiting_bytes, one.queue.delayed_bytes) == (0, 0)

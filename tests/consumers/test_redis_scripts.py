@@ -11,11 +11,14 @@ import pytest
 
 from tests.relay.redis_server import RedisServer
 from twisted_chat.consumers.events import DISCONNECT, Event
-from twisted_chat.consumers.redis.names import QueueNames
+from twisted_chat.consumers.redis import scripts
+from twisted_chat.consumers.redis.names import ALL, QueueNames
 from twisted_chat.relay.redis.scripts import Script
 
 NAMES = QueueNames()
 NODE = b"node"
+MANY = 1 << 20
+"""Bytes."""
 
 
 class Queue:
@@ -26,15 +29,29 @@ class Queue:
         redis.command("FLUSHALL")
         redis.command("XGROUP", "CREATE", NAMES.ready, "workers", "0", "MKSTREAM")
 
-    def _call(self, name: str, keys: list[bytes], *args: bytes | str | int) -> Any:
-        text = Script(f"{name}.lua", "twisted_chat.consumers.redis").text
+    def call(self, script: Script, keys: list[bytes], *args: bytes | str | int) -> Any:
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in args]
-        return self.redis.command("EVAL", text, str(len(keys)), *keys, *parts)
+        return self.redis.command("EVAL", script.text, str(len(keys)), *keys, *parts)
 
     def enqueue(self, name: bytes, first: int, *texts: str, last: bool = False, most: int = 1000) -> list[int]:
+        """What came of the events; how many bytes wait is left out."""
+        return self.enqueue_bytes(name, first, *texts, last=last, most=most)[:3]
+
+    def enqueue_bytes(
+        self,
+        name: bytes,
+        first: int,
+        *texts: str,
+        last: bool = False,
+        most: int = 1000,
+        here: int = MANY,
+        all_: int = MANY,
+    ) -> list[int]:
         events = [event(name, first + index, text).encode() for index, text in enumerate(texts)]
-        keys = [NAMES.connections_key(NODE), NAMES.mailbox_key(name), NAMES.ready, NAMES.waiting]
-        reply: list[int] = self._call("enqueue", keys, name, "/the path", first, most, int(last), *events)
+        keys = [NAMES.connections_key(NODE), NAMES.mailbox_key(name), NAMES.ready, NAMES.waiting, NAMES.bytes]
+        reply: list[int] = self.call(
+            scripts.ENQUEUE, keys, name, "/the path", first, most, all_, here, int(last), *events
+        )
         return reply
 
     def take(self, worker: str, count: int = 1) -> list[tuple[bytes, bytes]]:
@@ -62,46 +79,54 @@ class Queue:
             NAMES.session_key(name),
             NAMES.waiting,
             NAMES.connections_key(NODE),
+            NAMES.bytes,
         ]
-        reply: list[Any] = self._call(
-            "commit", keys, token, worker, name, done.encode_id(), session, int(over), int(go_on)
+        reply: list[Any] = self.call(
+            scripts.COMMIT, keys, token, worker, name, done.encode_id(), session, int(over), int(go_on)
         )
         return reply
 
-    def post(self, name: bytes, behind: bytes, most: int = 1000) -> int:
+    def post(self, name: bytes, behind: bytes, most: int = 1000, all_: int = MANY) -> int:
+        own = NAMES.mailbox_key(name)
         keys = [
             NAMES.posted_key(name),
             NAMES.connections_key(NODE),
             NAMES.mailbox_key(behind),
-            NAMES.mailbox_key(name),
+            own,
             NAMES.ready,
             NAMES.waiting,
+            NAMES.bytes,
         ]
-        reply: int = self._call("post", keys, behind, name, event(name, 0, "posted").encode(), most, 10_000)
+        data = event(name, 0, "posted").encode()
+        reply: int = self.call(scripts.POST, keys, behind, name, data, most, all_, 10_000)
         return reply
 
-    def delay(self, name: bytes, ms: int, most: int = 1000) -> int:
+    def delay(self, name: bytes, ms: int, most: int = 1000, all_: int = MANY) -> int:
         """Negative `ms`: its time has come already."""
-        reply: int = self._call(
-            "delay",
-            [NAMES.posted_key(name), NAMES.delayed],
-            name,
-            event(name, 0, "delayed").encode(),
-            ms,
-            most,
-            600_000,
-        )
+        keys = [NAMES.posted_key(name), NAMES.delayed, NAMES.delayed_bytes]
+        data = event(name, 0, "delayed").encode()
+        reply: int = self.call(scripts.DELAY, keys, name, data, ms, most, all_, 600_000)
         return reply
 
-    def due(self, at_once: int = 100, most: int = 1000) -> list[int]:
-        reply: list[int] = self._call("due", [NAMES.delayed, NAMES.ready, NAMES.waiting], NAMES.mailbox, at_once, most)
+    def due(self, at_once: int = 100, most: int = 1000, all_: int = MANY) -> list[int]:
+        keys = [NAMES.delayed, NAMES.ready, NAMES.waiting, NAMES.bytes, NAMES.delayed_bytes]
+        reply: list[int] = self.call(scripts.DUE, keys, NAMES.mailbox, at_once, most, all_)
         return reply
 
     def bury(self, most: int = 100) -> int:
-        reply: int = self._call(
-            "bury", [NAMES.nodes, NAMES.connections_key(NODE), NAMES.ready, NAMES.waiting], NODE, NAMES.mailbox, most
+        reply: int = self.call(
+            scripts.BURY,
+            [NAMES.nodes, NAMES.connections_key(NODE), NAMES.ready, NAMES.waiting, NAMES.bytes],
+            NODE,
+            NAMES.mailbox,
+            most,
         )
         return reply
+
+    def counted(self) -> dict[bytes, int]:
+        """How many are counted, of all and of each mailbox."""
+        pairs = self.redis.command("HGETALL", NAMES.bytes)
+        return {name: int(number) for name, number in zip(pairs[::2], pairs[1::2], strict=True)}
 
     def tokens(self) -> list[bytes]:
         """The mailboxes that have one, held or not."""
@@ -116,6 +141,12 @@ class Queue:
         mailboxes = self.mailboxes()
         assert self.tokens() == sorted(mailboxes), "a mailbox has one token if and only if it is not empty"
         assert int(self.redis.command("GET", NAMES.waiting) or 0) == sum(mailboxes.values())
+        waiting = {
+            name: sum(map(len, self.redis.command("LRANGE", NAMES.mailbox_key(name), "0", "-1"))) for name in mailboxes
+        }
+        assert self.counted() == ({**waiting, ALL: sum(waiting.values())} if waiting else {})
+        delayed = self.redis.command("ZRANGE", NAMES.delayed, "0", "-1")
+        assert int(self.redis.command("GET", NAMES.delayed_bytes) or 0) == sum(map(len, delayed))
 
 
 def event(name: bytes, order: int, text: str) -> Event:
@@ -147,6 +178,54 @@ def test_a_full_queue_takes_nothing_but_a_disconnect(queue: Queue) -> None:
     assert queue.enqueue(b"a", 0, "zero", "one", "two", most=2) == [2, 2, 2]
     assert queue.enqueue(b"b", 0, "zero", most=2) == [0, 0, 2]
     assert queue.enqueue(b"a", 2, "bye", last=True, most=2) == [1, 3, 3]
+
+
+def test_so_many_bytes_of_one_connection_are_taken(queue: Queue) -> None:
+    size = len(event(b"a", 0, "0123").encode())
+    # Where half is done, one of any size is taken; behind it, what fits.
+    taken = queue.enqueue_bytes(b"a", 0, "0123", "4567", "89ab", here=2 * size)
+    assert taken == [2, 2, 2, 2 * size, 2 * size]
+    assert queue.enqueue_bytes(b"a", 2, "89ab", here=2 * size)[0] == 0
+    assert queue.enqueue_bytes(b"b", 0, "0123" * 100, here=2 * size)[0] == 1, "others have a room of their own"
+    [(token, name), _] = queue.take("w", 2)
+    queue.commit("w", token, name, event(b"a", 0, ""), go_on=False)
+    assert queue.enqueue_bytes(b"a", 2, "89ab" * 100, here=2 * size)[0] == 1
+
+
+def test_so_many_bytes_are_taken_in_all(queue: Queue) -> None:
+    size = len(event(b"a", 0, "0123").encode())
+    assert queue.enqueue_bytes(b"a", 0, "0123", "4567", all_=size + 1)[0] == 2
+    assert queue.enqueue_bytes(b"b", 0, "0123", all_=size + 1)[0] == 0
+    assert queue.post(b"x", b"", all_=size + 1) == 0
+    assert queue.enqueue_bytes(b"a", 2, DISCONNECT, last=True, all_=size + 1)[0] == 1
+    assert queue.delay(b"x", -1, all_=1) == 1
+    assert queue.delay(b"y", -1, all_=1) == 0
+    assert queue.due(all_=size + 1)[0] == 0
+    assert queue.due(all_=MANY)[0] == 1
+
+
+def test_bytes_that_an_earlier_version_did_not_count_are_not_missed(queue: Queue) -> None:
+    """Workers of an earlier version take events out, and nodes of one put some in, without a word about bytes."""
+    queue.enqueue(b"a", 0, "zero", "one")
+    queue.enqueue(b"b", 0, "zero")
+    for name in (b"a", b"a"):
+        queue.redis.command("LPOP", NAMES.mailbox_key(name))
+        queue.redis.command("DECR", NAMES.waiting)
+    for token, name in queue.take("old", 1):
+        queue.redis.commands(("XACK", NAMES.ready, "workers", token), ("XDEL", NAMES.ready, token))
+        assert name == b"a"
+    size = len(event(b"a", 2, "two").encode())
+    # The mailbox is empty, so what was counted of it is not there.
+    assert queue.enqueue_bytes(b"a", 2, "two", here=size)[:1] == [1]
+    queue.check()
+    queue.redis.command("RPUSH", NAMES.mailbox_key(b"b"), event(b"b", 1, "one").encode())
+    queue.redis.command("INCR", NAMES.waiting)
+    for token, name in queue.take("w", 2):
+        first = queue.first(name)
+        while first is not None:
+            queue.commit("w", token, name, first, go_on=True)
+            first = queue.first(name)
+    assert queue.counted() == {}
 
 
 def test_a_commit_goes_on_with_the_next_event(queue: Queue) -> None:
@@ -219,9 +298,9 @@ def test_what_is_posted_does_not_take_another_event_for_the_end(queue: Queue) ->
 def test_tokens_that_are_given_back(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
     [(token, name)] = queue.take("w")
-    queue._call("release", [NAMES.ready], "other", token, name)
+    queue.call(scripts.RELEASE, [NAMES.ready], "other", token, name)
     assert queue.take("w2") == []
-    queue._call("release", [NAMES.ready], "w", token, name)
+    queue.call(scripts.RELEASE, [NAMES.ready], "w", token, name)
     assert [name for _, name in queue.take("w2")] == [b"a"]
 
 
@@ -230,7 +309,7 @@ def test_keeping_tokens(queue: Queue) -> None:
     queue.enqueue(b"b", 0, "zero")
     first, second = (token for token, _ in queue.take("w", 2))
     queue.redis.command("XCLAIM", NAMES.ready, "workers", "other", "0", second)
-    assert queue._call("keep", [NAMES.ready], "w", first, second) == [second]
+    assert queue.call(scripts.KEEP, [NAMES.ready], "w", first, second) == [second]
 
 
 def test_forgetting_workers(queue: Queue) -> None:
@@ -242,10 +321,10 @@ def test_forgetting_workers(queue: Queue) -> None:
     def workers() -> set[bytes]:
         return {fields[1] for fields in queue.redis.command("XINFO", "CONSUMERS", NAMES.ready, "workers")}
 
-    queue._call("forget", [NAMES.ready], "ends", 60_000)
+    queue.call(scripts.FORGET, [NAMES.ready], "ends", 60_000)
     assert workers() >= {b"busy"}
     assert b"ends" not in workers()
-    queue._call("forget", [NAMES.ready], "busy", -1)
+    queue.call(scripts.FORGET, [NAMES.ready], "busy", -1)
     assert workers() == {b"busy"}, "it holds a token"
 
 

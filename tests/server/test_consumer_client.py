@@ -162,6 +162,64 @@ def test_while_there_is_no_room_nothing_is_read(consumers: Consumers) -> None:
     peer.close()
 
 
+def test_what_was_read_with_it_waits_too(consumers: Consumers) -> None:
+    """However much comes in one read, nothing of it is taken after the one that there is no room behind."""
+    peer = consumers.client()
+    sent = [b"plain", b"another", b"binary", b"", b"not plain", b"halved"]
+    frames = [frame(data, 2 if data in {b"binary", b"not plain"} else 1) for data in sent]
+    consumers.queue.full = True
+    peer.send(b"".join(frames)[:-3])
+    peer.send(frames[-1][-3:])
+    assert peer.transport.producerState == "paused"
+    assert consumers.queue.channels() == ["connect", "receive"]
+    consumers.queue.full = False
+    consumers.queue.waiting.pop().callback(None)
+    contents = [event.content.get("bytes", event.content.get("text")) for event in consumers.queue.events[1:]]
+    assert contents == [data if data in {b"binary", b"not plain"} else data.decode() for data in sent]
+    assert peer.transport.producerState == "producing"
+    peer.close()
+
+
+def test_its_end_waits_behind_what_was_read(consumers: Consumers) -> None:
+    peer = consumers.client()
+    consumers.queue.full = True
+    peer.send(frame(b"1") + frame(b"2") + frame(b"\x0f\xa0", 8))
+    assert consumers.queue.channels() == ["connect", "receive"]
+    consumers.queue.full = False
+    consumers.queue.waiting.pop().callback(None)
+    peer.received()
+    peer.close()
+    assert consumers.queue.channels() == ["connect", "receive", "receive", "disconnect"]
+    assert consumers.queue.events[-1].content["code"] == 4000
+
+
+@pytest.mark.parametrize("by", ["consumer", "server"])
+def test_one_that_waits_is_ended(consumers: Consumers, by: str) -> None:
+    """What it had sent before is not taken any more, but its answer to the close is."""
+    peer = consumers.client()
+    consumers.queue.full = True
+    peer.send(frame(b"1") + frame(b"2"))
+    if by == "consumer":
+        consumers.tell(Say({"close": True}))
+    else:
+        [connection] = consumers.server.connections.open
+        connection.close(ChatError(Reason.GOING_AWAY, "the server restarts"))
+    code = peer.received()[2:4]
+    peer.send(frame(code, 8))
+    peer.close()
+    assert consumers.queue.channels() == ["connect", "receive", "disconnect"]
+    assert consumers.queue.events[-1].content["code"] == int.from_bytes(code)
+
+
+def test_while_too_much_waits_nobody_new_is_let_in(consumers: Consumers) -> None:
+    consumers.sockets._kept.bytes = consumers.sockets._kept.limits.bytes_in_all
+    assert status(consumers.ask()) == 503
+    assert not consumers.server.connections.open
+    assert not consumers.queue.events
+    consumers.sockets._kept.bytes = 0
+    consumers.client().close()
+
+
 def test_groups(consumers: Consumers) -> None:
     first, second = consumers.client(), consumers.client()
     one, two = consumers.queue.events

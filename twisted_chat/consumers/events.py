@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any, Final
 
 from twisted_chat.consumers import codec
@@ -12,6 +13,9 @@ from twisted_chat.core.publication import Position
 CONNECT: Final = "websocket.connect"
 RECEIVE: Final = "websocket.receive"
 DISCONNECT: Final = "websocket.disconnect"
+
+EVENT_BYTES: Final = 128
+"""What an event takes beside its name and its content, with its place in a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Event:
     channel: str
     content: Mapping[str, Any]
 
+    def kept_bytes(self) -> int:
+        """How much memory it takes, about."""
+        return EVENT_BYTES + getsizeof(self.id) + kept_bytes(self.content)
+
     def encode(self) -> bytes:
         """As it stands in a queue. Raises `TypeError` for a content that cannot be carried."""
         return codec.encode([self.id, self.channel, self.content])
@@ -37,6 +45,16 @@ class Event:
     @classmethod
     def decode(cls, data: bytes) -> Event:
         return cls(*codec.decode(data))
+
+
+def kept_bytes(value: Any) -> int:
+    """How much memory a content takes, about."""
+    size = getsizeof(value)
+    if isinstance(value, dict):
+        return size + sum([kept_bytes(each) for each in value.values()])
+    if isinstance(value, list | tuple):
+        return size + sum([kept_bytes(each) for each in value])
+    return size
 
 
 # What a consumer causes

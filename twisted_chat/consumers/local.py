@@ -25,10 +25,10 @@ RETRY: Final = 0.2
 
 @dataclass(eq=False, slots=True)
 class _Mailbox:
-    """The events of one connection that wait, and its session."""
+    """The events of one connection that wait, each with the bytes that it takes, and its session."""
 
-    events: deque[Event] = field(default_factory=deque)
-    next: int = 0
+    events: deque[tuple[Event, int]] = field(default_factory=deque)
+    size: int = 0
     session: bytes | None = None
     running: bool = False
     room: Signal = field(default_factory=Signal)
@@ -46,8 +46,10 @@ class LocalQueue(Queue):
         self.layer: Layer
         """Carries out what the consumers cause; to be set before anything comes."""
         self._mailboxes: dict[str, _Mailbox] = {}
-        self._delayed: dict[str, IDelayedCall] = {}
+        self._delayed: dict[str, tuple[IDelayedCall, int]] = {}
+        self._delayed_bytes = 0
         self._waiting = 0
+        self._bytes = 0
         self._room: Final = Signal()
         self._idle: Final = Signal()
         self._busy = 0
@@ -60,17 +62,17 @@ class LocalQueue(Queue):
             mailbox = self._mailboxes[connection] = _Mailbox()
         count = 0
         for event in events:
-            if self._waiting >= self._limits.in_all and event.channel != DISCONNECT:
+            size = event.kept_bytes()
+            if event.channel != DISCONNECT and (self._full or not self._fits(mailbox, size)):
                 break
-            mailbox.events.append(event)
-            self._waiting += 1
+            self._add(mailbox, event, size)
             count += 1
         self._start(connection, mailbox)
-        room = len(mailbox.events) < self._limits.per_connection and self._waiting < self._limits.in_all
+        room = len(mailbox.events) < self._limits.per_connection and not self._full and count == len(events)
         return succeed(Taken(count, room=room))
 
     def room(self, connection: str) -> Deferred[None]:
-        if self._waiting >= self._limits.in_all:
+        if self._full:
             return self._room.wait()
         mailbox = self._mailboxes.get(connection)
         if mailbox is None or self._has_room(mailbox):
@@ -79,15 +81,16 @@ class LocalQueue(Queue):
 
     def post(self, event: Event, connection: str | None) -> Deferred[None]:
         """An event that a consumer made: behind those of the connection, if there is one, but before its disconnect."""
-        if self._waiting >= self._limits.in_all:
-            return fail(NotReadyError(f"{self._waiting} events wait for consumers, which is as many as may"))
+        if self._full:
+            return fail(
+                NotReadyError(f"{self._waiting} events of {self._bytes} bytes wait for consumers, as much as may")
+            )
         name = connection if connection is not None and self._takes_more(connection) else event.id
         mailbox = self._mailboxes.setdefault(name, _Mailbox())
-        if mailbox.events and mailbox.events[-1].channel == DISCONNECT:
-            mailbox.events.insert(len(mailbox.events) - 1, event)
-        else:
-            mailbox.events.append(event)
-        self._waiting += 1
+        last = mailbox.events.pop() if mailbox.events and mailbox.events[-1][0].channel == DISCONNECT else None
+        self._add(mailbox, event, event.kept_bytes())
+        if last is not None:
+            mailbox.events.append(last)
         self._start(name, mailbox)
         return succeed(None)
 
@@ -98,30 +101,35 @@ class LocalQueue(Queue):
         """
         if event.id in self._delayed:
             return succeed(None)
-        if len(self._delayed) >= self._limits.delayed:
-            return fail(NotReadyError(f"{len(self._delayed)} messages wait for their time, which is as many as may"))
-        self._delayed[event.id] = self._reactor.callLater(seconds, self._due, event)
+        if len(self._delayed) >= self._limits.delayed or self._delayed_bytes >= self._limits.bytes_in_all:
+            waits = f"{len(self._delayed)} messages of {self._delayed_bytes} bytes wait for their time"
+            return fail(NotReadyError(f"{waits}, as much as may"))
+        size = event.kept_bytes()
+        self._delayed_bytes += size
+        self._delayed[event.id] = self._reactor.callLater(seconds, self._due, event, size), size
         return succeed(None)
 
-    def _due(self, event: Event) -> None:
-        if self._waiting >= self._limits.in_all:
-            self._delayed[event.id] = self._reactor.callLater(RETRY, self._due, event)
+    def _due(self, event: Event, size: int) -> None:
+        if self._full:
+            self._delayed[event.id] = self._reactor.callLater(RETRY, self._due, event, size), size
             return
         del self._delayed[event.id]
+        self._delayed_bytes -= size
         self.post(event, None)
 
     def close(self) -> None:
         """The process ends, and with it what waits for its time."""
         if self._delayed:
             self._log.warn("{count} delayed messages are lost: they were in memory", count=len(self._delayed))
-        for call in self._delayed.values():
+        for call, _ in self._delayed.values():
             call.cancel()
         self._delayed.clear()
+        self._delayed_bytes = 0
 
     def _takes_more(self, connection: str) -> bool:
         mailbox = self._mailboxes.get(connection)
         # The first one is being run.
-        return mailbox is not None and not (mailbox.events and mailbox.events[0].channel == DISCONNECT)
+        return mailbox is not None and not (mailbox.events and mailbox.events[0][0].channel == DISCONNECT)
 
     @property
     def waiting(self) -> int:
@@ -129,9 +137,19 @@ class LocalQueue(Queue):
         return self._waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """What they take in memory."""
+        return self._bytes
+
+    @property
     def delayed(self) -> int:
         """How many wait for their time, and are not among these."""
         return len(self._delayed)
+
+    @property
+    def delayed_bytes(self) -> int:
+        """What they take in memory."""
+        return self._delayed_bytes
 
     def session_of(self, connection: str) -> bytes | None:
         """What its consumers keep, as JSON."""
@@ -154,16 +172,15 @@ class LocalQueue(Queue):
 
     async def _work(self, name: str, mailbox: _Mailbox) -> None:
         while mailbox.events:
-            event = mailbox.events[0]
+            event, _ = mailbox.events[0]
             outcome = await self._one(event, name, mailbox)
             over = ends(event, outcome)
-            mailbox.events.popleft()
-            self._waiting -= 1
+            self._take(mailbox)
             self._runner.metrics.over(event.channel, outcome.result)
             self._make_room(mailbox)
             if over or (not mailbox.events and name == event.id):
-                self._waiting -= len(mailbox.events)
-                mailbox.events.clear()
+                while mailbox.events:
+                    self._take(mailbox)
                 self._mailboxes.pop(name, None)
 
     async def _one(self, event: Event, name: str, mailbox: _Mailbox) -> Outcome:
@@ -186,8 +203,33 @@ class LocalQueue(Queue):
     def _make_room(self, mailbox: _Mailbox) -> None:
         if self._has_room(mailbox):
             mailbox.room.fire()
-        if self._waiting <= self._limits.in_all * 3 // 4:
+        if self._waiting <= self._limits.in_all * 3 // 4 and self._bytes <= self._limits.bytes_in_all * 3 // 4:
             self._room.fire()
 
+    # How much there is
+
+    @property
+    def _full(self) -> bool:
+        return self._waiting >= self._limits.in_all or self._bytes >= self._limits.bytes_in_all
+
     def _has_room(self, mailbox: _Mailbox) -> bool:
-        return len(mailbox.events) <= self._limits.per_connection // 2
+        """Whether half of what may wait of a connection is done."""
+        few = len(mailbox.events) <= self._limits.per_connection // 2
+        return few and 2 * mailbox.size <= self._limits.bytes_per_connection
+
+    def _fits(self, mailbox: _Mailbox, size: int) -> bool:
+        """Whether an event does; where there is room, one of any size."""
+        most = self._limits.bytes_per_connection
+        return mailbox.size + size <= most or 2 * mailbox.size <= most
+
+    def _add(self, mailbox: _Mailbox, event: Event, size: int) -> None:
+        mailbox.events.append((event, size))
+        mailbox.size += size
+        self._bytes += size
+        self._waiting += 1
+
+    def _take(self, mailbox: _Mailbox) -> None:
+        _, size = mailbox.events.popleft()
+        mailbox.size -= size
+        self._bytes -= size
+        self._waiting -= 1

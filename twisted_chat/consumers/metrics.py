@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE
+from twisted_chat.consumers.queue import Amounts, QueueLimits
+from twisted_chat.metrics import Metrics
 
 Result = Literal["done", "failed", "bad_frame", "unrouted", "handed_over"]
 """What came of an event: its consumer returned; it raised; the client had sent what it cannot take; there is none for
@@ -50,3 +52,40 @@ class ConsumerMetrics:
 
 def _known(channel: str) -> str:
     return channel if channel in _CHANNELS else OTHER
+
+
+class Clients(Protocol):
+    """Those of this process; see `sockets.Sockets`."""
+
+    @property
+    def paused(self) -> int: ...
+    @property
+    def kept_bytes(self) -> int: ...
+
+
+def watch_queue(metrics: Metrics, amounts: Amounts, limits: QueueLimits) -> None:
+    """Have the metrics say how much is in a queue, and how much may be."""
+    waiting, delayed = "twisted_chat_consumer_events_waiting", "twisted_chat_consumer_events_delayed"
+    metrics.measure(waiting, "Events in the queue of consumers, running or not.", lambda: amounts.waiting)
+    metrics.measure(f"{waiting}_bytes", "What these take.", lambda: amounts.waiting_bytes)
+    metrics.measure(delayed, "Messages of consumers that wait for their time.", lambda: amounts.delayed)
+    metrics.measure(f"{delayed}_bytes", "What these take.", lambda: amounts.delayed_bytes)
+    metrics.measure(
+        "twisted_chat_consumer_bytes_limit",
+        "What may wait in the queue, be delayed, and wait for the queue in one process: each so much.",
+        lambda: limits.bytes_in_all,
+    )
+
+
+def watch_clients(metrics: Metrics, clients: Clients) -> None:
+    """Have the metrics say what waits here before it is in the queue."""
+    metrics.measure(
+        "twisted_chat_consumer_clients_paused",
+        "Clients not read from, as the queue has no room.",
+        lambda: clients.paused,
+    )
+    metrics.measure(
+        "twisted_chat_consumer_inlet_bytes",
+        "What clients sent that is not in the queue yet, as it is in memory.",
+        lambda: clients.kept_bytes,
+    )

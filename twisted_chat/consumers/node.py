@@ -19,9 +19,9 @@ from twisted_chat.consumers.events import decode_instructions
 from twisted_chat.consumers.group_member import GroupAudience
 from twisted_chat.consumers.loading import load_routing
 from twisted_chat.consumers.local import LocalQueue
-from twisted_chat.consumers.metrics import ConsumerMetrics
+from twisted_chat.consumers.metrics import ConsumerMetrics, watch_clients, watch_queue
 from twisted_chat.consumers.names import node_room
-from twisted_chat.consumers.queue import Queue
+from twisted_chat.consumers.queue import Amounts, Queue, QueueLimits
 from twisted_chat.consumers.run import Layer, Outside, Wait, open_outside
 from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.consumers.sockets import Sockets
@@ -43,19 +43,15 @@ class _Kind(Protocol):
     def queue(self) -> Queue: ...
 
     @property
+    def amounts(self) -> Amounts:
+        """How much is in it; with workers, at the last `look`."""
+
+    @property
     def layer(self) -> Layer:
         """What sends to clients, groups and channels."""
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
-
-    @property
-    def waiting(self) -> int | None:
-        """How many events there are; with workers, at the last `look`."""
-
-    @property
-    def delayed(self) -> int | None:
-        """The same of those whose time has not come."""
 
     async def look(self) -> None:
         """Find that out, where it is not known here. Never fails, but by being cancelled."""
@@ -81,6 +77,7 @@ class ConsumerNode:
         environ: Mapping[str, str],
         metrics: Metrics,
         directory: Path,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
     ) -> None:
         """Without a `routing`, workers have it. Raises `RoutingError` and `RelayError`."""
         self._reactor: Final = reactor
@@ -95,16 +92,13 @@ class ConsumerNode:
         self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None
         tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
         self._kind: Final[_Kind] = (
-            _Remote(reactor, relay, node, self._relay, tell)
+            _Remote(reactor, relay, node, self._relay, tell, limits)
             if routing is None
-            else _Here(reactor, routing, threads, environ, directory, self._relay, tell, metrics, many=many)
+            else _Here(reactor, routing, threads, environ, directory, self._relay, tell, metrics, limits, many=many)
         )
-        self.sockets: Final = Sockets(reactor, self._kind.queue, tell)
-        metrics.watch(
-            events=lambda: self._kind.waiting,
-            delayed=lambda: self._kind.delayed,
-            paused=lambda: self.sockets.paused,
-        )
+        self.sockets: Final = Sockets(reactor, self._kind.queue, tell, limits)
+        watch_queue(metrics, self._kind.amounts, limits)
+        watch_clients(metrics, self.sockets)
 
     @property
     def layer(self) -> Layer:
@@ -163,6 +157,7 @@ class _Here:
         relay: Relay,
         tell: Tell,
         metrics: Metrics,
+        limits: QueueLimits,
         *,
         many: bool,
     ) -> None:
@@ -170,7 +165,8 @@ class _Here:
         self._router: Final = loaded.router
         self._pool: Final = Pool(reactor, threads)
         counted = ConsumerMetrics(metrics.registry)
-        self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted))
+        self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted), limits)
+        self.amounts: Final[Amounts] = self.queue
         self.layer: Final = Delivery(relay, tell, self.queue.post, self.queue.delay, again=many)
         self.queue.layer = self.layer
         self._outside: Final = outside(reactor, self.layer)
@@ -178,14 +174,6 @@ class _Here:
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return self._router.takes(handshake)
-
-    @property
-    def waiting(self) -> int:
-        return self.queue.waiting
-
-    @property
-    def delayed(self) -> int:
-        return self.queue.delayed
 
     async def look(self) -> None:
         """It is known at any time."""
@@ -207,23 +195,18 @@ class _Here:
 class _Remote:
     """Workers run them."""
 
-    def __init__(self, reactor: Any, servers: Sequence[str], node: str, relay: Relay, tell: Tell) -> None:
+    def __init__(
+        self, reactor: Any, servers: Sequence[str], node: str, relay: Relay, tell: Tell, limits: QueueLimits
+    ) -> None:
         from twisted_chat.consumers.redis.connection import queue_server
         from twisted_chat.consumers.redis.node import NodeQueue
 
-        self.queue = NodeQueue(reactor, queue_server(servers), node)
+        self.queue = NodeQueue(reactor, queue_server(servers), node, limits)
+        self.amounts: Final = self.queue.amounts
         self.layer: Final = Delivery(relay, tell, self.queue.posting.post, self.queue.posting.delay)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return True  # they know, and may leave it to the rest of the site
-
-    @property
-    def waiting(self) -> int | None:
-        return self.queue.waiting
-
-    @property
-    def delayed(self) -> int | None:
-        return self.queue.delayed
 
     async def look(self) -> None:
         await self.queue.look()

@@ -12,24 +12,39 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 
 from twisted_chat.consumers.events import Event
+from twisted_chat.core.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How many events may wait.
+    """How many events may wait, and how many bytes.
 
-    per_connection
-        of one connection; at it, nothing more is read from its client until half of them are done
-    in_all
-        of all connections and channels; at it, nothing more is read from any client, nobody new is let in, and what
+    per_connection, bytes_per_connection
+        of one connection; at either, nothing more is read from its client until half of that is done. Then an event of
+        any size is taken.
+    in_all, bytes_in_all
+        of all connections and channels; at either, nothing more is read from any client, nobody new is let in, and what
         consumers send to channels of their own is tried again
     delayed
-        of what is to be sent later, and is not among the others; at it, more of that is tried again
+        of what is to be sent later, and is not among the others, but may have as many bytes; at either, more of that is
+        tried again
+
+    Bytes are those of the encoded events in Redis, and those that they take in memory in a process.
     """
 
     per_connection: int = 64
     in_all: int = 100_000
     delayed: int = 100_000
+    bytes_per_connection: int = Limits().consumer_bytes_per_client
+    bytes_in_all: int = Limits().consumer_bytes
+
+
+def queue_limits(limits: Limits) -> QueueLimits:
+    """As they are configured."""
+    return QueueLimits(
+        bytes_per_connection=limits.consumer_bytes_per_client,
+        bytes_in_all=limits.consumer_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,26 @@ class Queue(Protocol):
 
     def room(self, connection: str) -> Deferred[None]:
         """Fires when it makes sense to try again. May be cancelled."""
+
+
+class Amounts(Protocol):
+    """How much is in a queue, for the metrics; None: that is not known now."""
+
+    @property
+    def waiting(self) -> int | None:
+        """How many events there are, those that run among them."""
+
+    @property
+    def waiting_bytes(self) -> int | None:
+        """How many bytes these have."""
+
+    @property
+    def delayed(self) -> int | None:
+        """How many events wait for their time, and are not among these."""
+
+    @property
+    def delayed_bytes(self) -> int | None:
+        """How many bytes these have."""
 
 
 FAIREST: Final = 8

@@ -23,9 +23,10 @@ from twisted_chat.consumers.events import (
     Settled,
     Unrouted,
 )
-from twisted_chat.consumers.inlet import Inlet
+from twisted_chat.consumers.inlet import Inlet, Kept
 from twisted_chat.consumers.names import reply_channel
-from twisted_chat.consumers.queue import Queue
+from twisted_chat.consumers.queue import Queue, QueueLimits
+from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Position
 from twisted_chat.waiting import Signal
 
@@ -72,11 +73,18 @@ class Sockets:
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, queue: Queue, tell: Tell) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        queue: Queue,
+        tell: Tell,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
+    ) -> None:
         """`tell` reaches clients of this node in the way in which consumers do."""
         self._reactor: Final = reactor
         self._tell: Final = tell
         self._queue: Final = queue
+        self._kept: Final = Kept(limits)
         self._clients: dict[str, tuple[Client, Inlet]] = {}
         self._ending: set[Inlet] = set()
         self._ended: Final = Signal()
@@ -88,6 +96,11 @@ class Sockets:
     def paused(self) -> int:
         """How many clients are not read from, because the queue is full or cannot be reached."""
         return sum(inlet.paused for _, inlet in self._clients.values())
+
+    @property
+    def kept_bytes(self) -> int:
+        """What clients have sent that is not in the queue yet."""
+        return self._kept.bytes
 
     def settled(self) -> set[str]:
         """The connections that the queue knows of."""
@@ -101,12 +114,18 @@ class Sockets:
 
     # What clients do
 
+    def check_room(self) -> None:
+        """Raise `ChatError` if so much waits for the queue that nobody new is let in."""
+        if self._kept.full:
+            raise ChatError(Reason.TRY_AGAIN, "too much waits for the consumers to let anybody new in; try again")
+
     def connect(self, client: Client, handshake: Mapping[str, Any]) -> None:
         """A client is there, and waits for an answer."""
         inlet = Inlet(
             self._reactor,
             self._queue,
             client.name,
+            self._kept,
             pause=client.pause,
             resume=client.resume,
             lost=client.lost,

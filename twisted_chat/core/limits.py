@@ -41,6 +41,8 @@ class Limits:
     messages_per_connection: Rate = Rate(10.0, 30)
     messages_per_address: Rate = Rate(50.0, 200)
     outbox_bytes: int = 1 << 20
+    consumer_bytes_per_client: int = 128 << 10
+    consumer_bytes: int = 128 << 20
     streams_per_connection: int = 256
     ping_interval: float = 25.0
     ping_timeout: float = 20.0

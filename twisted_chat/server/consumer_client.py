@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web.http import Request
 
+from twisted_chat.consumers.events import kept_bytes
 from twisted_chat.consumers.group_member import GroupMember, close_of, has_frame
 from twisted_chat.consumers.names import group_room
 from twisted_chat.consumers.sockets import Sockets
@@ -23,7 +24,8 @@ from twisted_chat.server.http.upgrade import upgrade
 from twisted_chat.server.json_response import refuse
 
 HELD: Final = 1_000
-"""Messages that wait until their order is known; more than that go on at once."""
+"""Messages that wait until their order is known; more than that go on at once, and so do more bytes than may wait for
+one client."""
 
 LEFT: Final = "closed_by_consumer"
 """Why a connection ended that a consumer closed."""
@@ -68,6 +70,7 @@ class ConsumerClient(Connection):
         self._joining: dict[str, Position] = {}
         self._catching: set[str] = set()
         self._said: list[tuple[int, Mapping[str, Any]]] = []
+        self._said_bytes = 0
         self._open = False
         self._paused = False
         self._gone = False
@@ -75,8 +78,9 @@ class ConsumerClient(Connection):
     # The handshake
 
     def begin(self, handshake: Mapping[str, Any]) -> None:
-        """Ask the consumers. Raises `ChatError` when the server has connections enough."""
+        """Ask the consumers. Raises `ChatError` when the server has connections enough, or they have enough to do."""
         assert self._request is not None
+        self._sockets.check_room()
         self._all.add(self)
         self.began = self._reactor.seconds()
         self._all.metrics.connected(self.edge.transport_name)
@@ -148,8 +152,9 @@ class ConsumerClient(Connection):
     # What consumers want
 
     def say(self, content: Mapping[str, Any], at: int = 0) -> None:
-        if self._catching and len(self._said) < HELD:
+        if self._catching and len(self._said) < HELD and self._said_bytes < self._all.limits.outbox_bytes:
             self._said.append((at, content))
+            self._said_bytes += kept_bytes(content)
         else:
             self._say(content)
 
@@ -208,7 +213,7 @@ class ConsumerClient(Connection):
         if group in self._catching:
             self._catching.discard(group)
             if not self._catching:
-                said, self._said = self._said, []
+                said, self._said, self._said_bytes = self._said, [], 0
                 for _, content in sorted(said, key=itemgetter(0)):
                     self._say(content)
 
@@ -229,12 +234,12 @@ class ConsumerClient(Connection):
 
     def _hang_up(self, code: int) -> None:
         if self._reason is None:
-            self._listen()
             self._reason = LEFT
             self._leave()
             self.outbox.flush()
             self.outbox.close()
             self._socket.hang_up(code)
+            self.resume()  # what follows is its answer to our close; what else it sends is not taken any more
 
     def _hang_up_later(self, code: int) -> None:
         # A room may not be left while it delivers.
@@ -246,17 +251,12 @@ class ConsumerClient(Connection):
         if self._request is not None:
             self._refuse(error)
         elif self._open:
-            self._listen()
             super().close(error)
+            self.resume()  # as in `_hang_up`
 
     def ended(self, reason: str) -> None:
         """`closed` is told too, and with which code."""
         self._reason = self._reason or reason
-
-    def _listen(self) -> None:
-        """What follows is its answer to our close; what else it sends is not taken any more."""
-        if self._reason is None:
-            self.resume()
 
     def _drained(self) -> None:
         for member in list(self._members.values()):
@@ -301,6 +301,7 @@ class ConsumerClient(Connection):
             reason=self._reason,
         )
         self._all.remove(self)
+        self._said.clear()
         # They refer to it, and it to them: without that, all of it is freed now.
         self._otherwise = None
         del self.edge, self._socket

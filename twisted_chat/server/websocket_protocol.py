@@ -84,6 +84,8 @@ class LeanProtocol(WebSocketServerProtocol):
     """Bytes of payload up to which text frames are read here."""
     heard = True
     """Whether the client sent anything since this was set to False."""
+    stopped = False
+    """Whether frames that have come are left as they are, until `go_on`."""
 
     def __init__(self) -> None:
         """Nothing: Autobahn would make futures, listeners and a description of the transport."""
@@ -127,7 +129,8 @@ class LeanProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = True
-        if self.state == OPEN and not (self.data or self.inside_message or self.current_frame is not None):
+        waits = self.data or self.inside_message or self.current_frame is not None
+        if self.state == OPEN and not (waits or self.stopped):
             data = self._read_plain(data)
         if data:
             self._dataReceived(data)
@@ -152,7 +155,7 @@ class LeanProtocol(WebSocketServerProtocol):
                     break
                 at = stop
                 self.onMessage(payload, False)
-                if self.state != OPEN:
+                if self.state != OPEN or self.stopped:
                     break
             elif first == PONG and size <= LONGEST_CONTROL:
                 at = stop
@@ -160,6 +163,16 @@ class LeanProtocol(WebSocketServerProtocol):
             else:
                 break
         return data[at:] if at else data
+
+    def processData(self) -> bool:
+        return not self.stopped and super().processData()
+
+    def go_on(self) -> None:
+        """Take what has come while it was stopped."""
+        self.stopped = False
+        data, self.data = self.data, b""
+        if data:
+            self.dataReceived(data)
 
     def onMessageEnd(self) -> None:
         # Autobahn would also fire an event that nobody listens to.

@@ -44,5 +44,6 @@ A node says every few seconds that it lives. When it has not for long enough, a 
 connections out of the table and pushes a disconnect for each (``bury.lua``, one step each, which a node that lives
 again stops). A node that comes back compares its sockets with the table, and ends those that were given up.
 
-Bounds: `queue.QueueLimits`. At them the node reads nothing more from its clients.
+Bounds: `queue.QueueLimits`. At them the node reads nothing more from its clients. How many events there are is known
+from the lists and a counter, how many bytes from a hash (``bytes.lua``).
 """

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
-from twisted_chat.consumers.redis.names import QueueNames
+from twisted_chat.consumers.redis.names import ALL, QueueNames
 from twisted_chat.consumers.redis.scripts import SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code
@@ -21,6 +21,10 @@ from twisted_chat.relay.redis.protocol import Argument, CommandProtocol
 from twisted_chat.relay.redis.refusals import QUEUEING, Refusals
 from twisted_chat.relay.redis.scripts import Call, ScriptCaller
 from twisted_chat.relay.redis.url import RedisServer, parse_url
+from twisted_chat.waiting import gather
+
+QUEUE_LIMITS: Final = LinkLimits(command_bytes=16 << 20)
+"""What a link of the queue is held to. The events that are on their way in it are also kept by who sends them."""
 
 
 def queue_server(urls: Sequence[str]) -> RedisServer:
@@ -38,7 +42,7 @@ class QueueLink:
         self,
         reactor: IRedisReactor,
         server: RedisServer,
-        limits: LinkLimits = LinkLimits(),  # noqa: B008 - frozen
+        limits: LinkLimits = QUEUE_LIMITS,
         up: Callable[[], None] = lambda: None,
     ) -> None:
         self._link: Final = Link(
@@ -59,8 +63,12 @@ class QueueLink:
         """When the connection that there is was made; None while there is none."""
         self.waiting: int | None = None
         """How many events there were when somebody looked, of all connections; None: that is not known."""
+        self.waiting_bytes: int | None = None
+        """How many bytes these had."""
         self.delayed: int | None = None
-        """The same of those whose time had not come."""
+        """How many events there were whose time had not come."""
+        self.delayed_bytes: int | None = None
+        """How many bytes these had."""
 
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
@@ -78,10 +86,16 @@ class QueueLink:
         return self._scripts.call(call).addCallbacks(self._worked, self._not_ready)
 
     async def look(self) -> None:
-        """Find out how many events wait. Raises `NotReadyError`."""
-        self.waiting = self.delayed = None
-        waiting = int(await self.execute("GET", self.names.waiting) or 0)
-        self.waiting, self.delayed = waiting, await self.execute("ZCARD", self.names.delayed)
+        """Find out how much waits. Raises `NotReadyError`."""
+        self.waiting = self.waiting_bytes = self.delayed = self.delayed_bytes = None
+        asked = [
+            self.execute("GET", self.names.waiting),
+            self.execute("HGET", self.names.bytes, ALL),
+            self.execute("ZCARD", self.names.delayed),
+            self.execute("GET", self.names.delayed_bytes),
+        ]
+        numbers = [int(number or 0) for number in await gather(asked)]
+        self.waiting, self.waiting_bytes, self.delayed, self.delayed_bytes = numbers
 
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value

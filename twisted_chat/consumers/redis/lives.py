@@ -75,7 +75,7 @@ class Life:
     async def _bury(self, dead: Iterable[bytes]) -> None:
         names = self._link.names
         for node in dead:
-            keys = (names.nodes, names.connections_key(node), names.ready, names.waiting)
+            keys = (names.nodes, names.connections_key(node), names.ready, names.waiting, names.bytes)
             call = Call(BURY, keys, (node, names.mailbox, AT_ONCE))
             count = 0
             while (some := await self._link.call(call)) > 0:

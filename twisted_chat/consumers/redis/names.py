@@ -13,6 +13,9 @@ from twisted_chat.relay.redis.names import PREFIX
 WORKERS: Final = b"workers"
 """The consumer group of the stream."""
 
+ALL: Final = b" all"
+"""Stands for all mailboxes together; the name of none has a space."""
+
 
 class QueueNames:
     """The names of one application's queue; they begin with its prefix, see `relay.redis.names`."""
@@ -27,6 +30,10 @@ class QueueNames:
         """How many events there are."""
         self.delayed: Final = self._prefix + b"delayed"
         """Events whose time has not come: names and all, by when that is."""
+        self.bytes: Final = self._prefix + b"bytes"
+        """How many bytes the events have that are not delayed: those of each mailbox, and `ALL` together."""
+        self.delayed_bytes: Final = self._prefix + b"delayed_bytes"
+        """How many bytes the delayed ones have."""
         self.mailbox: Final = self._prefix + b"mailbox:"
         """What the names of mailboxes begin with."""
 

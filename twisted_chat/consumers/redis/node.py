@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.names import node_of
-from twisted_chat.consumers.queue import Queue, QueueLimits, Taken
+from twisted_chat.consumers.queue import Amounts, Queue, QueueLimits, Taken
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.lives import Life
+from twisted_chat.consumers.redis.names import ALL
 from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import ENQUEUE
 from twisted_chat.relay.redis.endpoints import IRedisReactor
@@ -71,14 +72,9 @@ class NodeQueue(Queue):
         await self._link.stop()
 
     @property
-    def waiting(self) -> int | None:
-        """How many events there were at the last `look`, those that run among them."""
-        return self._link.waiting
-
-    @property
-    def delayed(self) -> int | None:
-        """The same of those whose time had not come."""
-        return self._link.delayed
+    def amounts(self) -> Amounts:
+        """How much was in the queue at the last `look`, of all nodes."""
+        return self._link
 
     async def look(self) -> None:
         """Find out how many events there are, of all nodes."""
@@ -94,12 +90,15 @@ class NodeQueue(Queue):
                 self._names.mailbox_key(name),
                 self._names.ready,
                 self._names.waiting,
+                self._names.bytes,
             ),
             (
                 name,
                 str(events[0].content.get("path", "")),
                 first,
                 self._limits.in_all,
+                self._limits.bytes_in_all,
+                self._limits.bytes_per_connection,
                 int(events[-1].channel == DISCONNECT),
                 *(event.encode() for event in events),
             ),
@@ -107,26 +106,35 @@ class NodeQueue(Queue):
         return self._link.call(call).addCallback(self._taken, len(events))
 
     def _taken(self, reply: Sequence[int], asked: int) -> Taken:
-        count, here, waiting = reply
+        count, here, waiting, bytes_here, waiting_bytes = reply
         if count < 0:
             return Taken(0, known=False)
-        full = here >= self._limits.per_connection or waiting >= self._limits.in_all
-        return Taken(count, room=count == asked and not full)
+        limits = self._limits
+        full = here >= limits.per_connection or bytes_here >= limits.bytes_per_connection
+        return Taken(count, room=count == asked and not full and self._is_open(waiting, waiting_bytes))
+
+    def _is_open(self, waiting: int, waiting_bytes: int) -> bool:
+        return waiting < self._limits.in_all and waiting_bytes < self._limits.bytes_in_all
 
     def room(self, connection: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._room(self._names.mailbox_key(connection.encode())))
+        return Deferred.fromCoroutine(self._room(connection.encode()))
 
-    async def _room(self, mailbox: bytes) -> None:
+    async def _room(self, name: bytes) -> None:
         wait, longest = LOOK
+        limits = self._limits
         while True:
             await deferLater(self._reactor, wait)
             wait = min(2 * wait, longest)
             try:
-                here = await self._link.execute("LLEN", mailbox)
-                waiting = int(await self._link.execute("GET", self._names.waiting) or 0)
+                here = await self._link.execute("LLEN", self._names.mailbox_key(name))
+                counted = [await self._link.execute("GET", self._names.waiting)]
+                counted += await self._link.execute("HMGET", self._names.bytes, name, ALL)
             except NotReadyError:
                 continue
-            if here <= self._limits.per_connection // 2 and waiting < self._limits.in_all:
+            waiting, bytes_here, waiting_bytes = (int(number or 0) for number in counted)
+            few = here <= limits.per_connection // 2 and 2 * bytes_here <= limits.bytes_per_connection
+            # What was counted of an empty mailbox, or an empty queue, is what others forgot to take off.
+            if (few or not here) and (not waiting or self._is_open(waiting, waiting_bytes)):
                 return
 
     # Being given up

@@ -64,8 +64,9 @@ class Posting:
                 names.mailbox_key(own),
                 names.ready,
                 names.waiting,
+                names.bytes,
             ),
-            (name, own, event.encode(), self._limits.in_all, KEY_MS),
+            (name, own, event.encode(), self._limits.in_all, self._limits.bytes_in_all, KEY_MS),
         )
         return self._link.call(call).addCallback(_posted)
 
@@ -75,8 +76,15 @@ class Posting:
         name = event.id.encode()
         call = Call(
             DELAY,
-            (names.posted_key(name), names.delayed),
-            (name, event.encode(), round(seconds * 1000), self._limits.delayed, KEY_MS),
+            (names.posted_key(name), names.delayed, names.delayed_bytes),
+            (
+                name,
+                event.encode(),
+                round(seconds * 1000),
+                self._limits.delayed,
+                self._limits.bytes_in_all,
+                KEY_MS,
+            ),
         )
         return self._link.call(call).addCallback(_posted).addCallback(lambda _: self._look_in(seconds))
 
@@ -89,7 +97,11 @@ class Posting:
 
     def _look(self) -> None:
         names = self._link.names
-        call = Call(DUE, (names.delayed, names.ready, names.waiting), (names.mailbox, AT_ONCE, self._limits.in_all))
+        call = Call(
+            DUE,
+            (names.delayed, names.ready, names.waiting, names.bytes, names.delayed_bytes),
+            (names.mailbox, AT_ONCE, self._limits.in_all, self._limits.bytes_in_all),
+        )
         self._link.call(call).addCallbacks(_until_next, self._failed).addCallback(self._looked)
 
     def _looked(self, wait: float) -> None:
@@ -113,4 +125,4 @@ def _until_next(reply: tuple[int, int]) -> float:
 
 def _posted(reply: int) -> None:
     if reply != 1:
-        raise NotReadyError("as many events wait for consumers as may")
+        raise NotReadyError("as much waits for consumers as may")

@@ -6,13 +6,13 @@ from typing import Final
 
 from twisted_chat.relay.redis.scripts import HEARTBEAT, Script
 
-ENQUEUE: Final = Script("enqueue.lua", __package__)
-POST: Final = Script("post.lua", __package__)
+ENQUEUE: Final = Script("enqueue.lua", __package__, after="bytes.lua")
+POST: Final = Script("post.lua", __package__, after="bytes.lua")
 DELAY: Final = Script("delay.lua", __package__)
-DUE: Final = Script("due.lua", __package__)
-COMMIT: Final = Script("commit.lua", __package__)
+DUE: Final = Script("due.lua", __package__, after="bytes.lua")
+COMMIT: Final = Script("commit.lua", __package__, after="bytes.lua")
 RELEASE: Final = Script("release.lua", __package__)
 KEEP: Final = Script("keep.lua", __package__)
-BURY: Final = Script("bury.lua", __package__)
+BURY: Final = Script("bury.lua", __package__, after="bytes.lua")
 FORGET: Final = Script("forget.lua", __package__)
 SCRIPTS: Final = (ENQUEUE, POST, DELAY, DUE, COMMIT, RELEASE, KEEP, BURY, FORGET, HEARTBEAT)

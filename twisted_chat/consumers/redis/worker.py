@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Event
 from twisted_chat.consumers.names import node_of
-from twisted_chat.consumers.queue import FAIREST, QueueLimits
+from twisted_chat.consumers.queue import FAIREST, Amounts, QueueLimits
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.intake import Intake
 from twisted_chat.consumers.redis.lives import Life
@@ -130,14 +130,9 @@ class Worker:
         return len(self._held)
 
     @property
-    def waiting(self) -> int | None:
-        """How many events there were when `ready` was asked last, of all workers."""
-        return self._link.waiting
-
-    @property
-    def delayed(self) -> int | None:
-        """The same of those whose time had not come."""
-        return self._link.delayed
+    def amounts(self) -> Amounts:
+        """How much was in the queue when `ready` was asked last."""
+        return self._link
 
     async def ready(self) -> None:
         """Raises `ChatError` where no events can be taken now."""
@@ -250,6 +245,7 @@ class Worker:
                 self._names.session_key(mailbox),
                 self._names.waiting,
                 connections,
+                self._names.bytes,
             ),
             (token, self._me, mailbox, beginning, outcome.session or b"", int(over), int(go_on)),
         )

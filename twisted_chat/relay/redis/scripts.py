@@ -14,10 +14,16 @@ from twisted_chat.relay.redis.errors import error_code
 
 
 class Script:
-    """A file of ``lua/`` in a package: this one, or another that has scripts of its own."""
+    """A file of ``lua/`` in a package: this one, or another that has scripts of its own.
 
-    def __init__(self, name: str, package: str = __package__) -> None:
-        self.text: Final = files(package).joinpath("lua", name).read_bytes()
+    after
+        a file of functions that it uses
+    """
+
+    def __init__(self, name: str, package: str = __package__, *, after: str | None = None) -> None:
+        lua = files(package).joinpath("lua")
+        functions = lua.joinpath(after).read_bytes() if after is not None else b""
+        self.text: Final = functions + lua.joinpath(name).read_bytes()
         self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 

@@ -1,7 +1,7 @@
 -- Disconnect connections of a node that died.
 --
 -- KEYS  1 nodes: sorted set of node -> ms when it counts as dead   2 its connections, as in enqueue.lua   3 ready
---       4 how many events wait in all
+--       4 how many events wait in all   5 bytes, as in bytes.lua
 -- ARGV  1 node   2 what the name of a mailbox begins with   3 how many connections
 --
 -- Returns how many it disconnected; 0: there are no more, and the node is forgotten; -1: it lives.
@@ -19,6 +19,7 @@ for _, name in ipairs(names) do
   local event = '[' .. cjson.encode(name .. '.' .. number) .. ',"websocket.disconnect",' .. content .. ']'
   local length = redis.call('RPUSH', ARGV[2] .. name, event)
   redis.call('INCR', KEYS[4])
+  count_bytes(KEYS[5], name, bytes_of(KEYS[5], name) + #event)
   redis.call('HDEL', KEYS[2], name)
   if length == 1 then redis.call('XADD', KEYS[3], '*', 'm', name) end
 end
