@@ -21,11 +21,12 @@ from twisted_chat.consumers.loading import load_routing
 from twisted_chat.consumers.local import LocalQueue
 from twisted_chat.consumers.metrics import ConsumerMetrics, watch_clients, watch_queue
 from twisted_chat.consumers.names import node_room
+from twisted_chat.consumers.node_room import NodeRoom
 from twisted_chat.consumers.queue import Amounts, Queue, QueueLimits
 from twisted_chat.consumers.run import Layer, Outside, Wait, open_outside
 from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.consumers.sockets import Sockets
-from twisted_chat.core.publication import Position, Publication
+from twisted_chat.core.publication import Publication
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
 from twisted_chat.relay.interface import Relay
@@ -55,6 +56,9 @@ class _Kind(Protocol):
 
     async def look(self) -> None:
         """Find that out, where it is not known here. Never fails, but by being cancelled."""
+
+    def compare(self) -> None:
+        """End the clients that the queue does not know of any more."""
 
     def begin(self, sockets: Sockets) -> Deferred[None]:
         """Fires when events can come; `sockets` are the clients that they come from."""
@@ -89,7 +93,9 @@ class ConsumerNode:
             else MemoryRelay(reactor, GROUP_HISTORY, wall_clock=reactor.seconds)
         )
         self.groups: Final = Hub(self._relay, reactor, metrics, GroupAudience)
-        self._room: Final = _NodeRoom(node_room(node), self.groups, self._told) if many else None
+        self._room: Final = (
+            NodeRoom(node_room(node), self.groups, self._relay, self._told, self._lost) if many else None
+        )
         tell = tell_nodes(self._relay) if many else tell_here(self._tell_one)
         self._kind: Final[_Kind] = (
             _Remote(reactor, relay, node, self._relay, tell, limits)
@@ -139,6 +145,9 @@ class ConsumerNode:
     def _tell_one(self, connection: str, instruction: Any) -> None:
         self.sockets.instruct(connection, instruction)
 
+    def _lost(self) -> None:
+        self._kind.compare()
+
     def _told(self, publication: Publication) -> None:
         for connection, instruction in decode_instructions(publication.data):
             self.sockets.instruct(connection, instruction, publication.position.tag)
@@ -178,6 +187,9 @@ class _Here:
     async def look(self) -> None:
         """It is known at any time."""
 
+    def compare(self) -> None:
+        """It is here, so it knows them all."""
+
     def begin(self, sockets: Sockets) -> Deferred[None]:
         self._pool.start()
         self._end_outside = open_outside(self._outside)
@@ -211,6 +223,9 @@ class _Remote:
     async def look(self) -> None:
         await self.queue.look()
 
+    def compare(self) -> None:
+        self.queue.compare()
+
     def begin(self, sockets: Sockets) -> Deferred[None]:
         self.queue.connections = sockets.settled
         self.queue.lost = sockets.lost
@@ -218,43 +233,6 @@ class _Remote:
 
     async def finish(self, *, clean: bool) -> None:
         await self.queue.stop(clean=clean)
-
-
-class _NodeRoom:
-    """What this node is told to do for its clients; a `core.room.Member`."""
-
-    _log = Logger()
-
-    def __init__(self, room: str, hub: Hub, told: Callable[[Publication], None]) -> None:
-        self._room: Final = room
-        self._hub: Final = hub
-        self._told: Final = told
-        self._live: Deferred[None] | None = None
-
-    def start(self) -> Deferred[None]:
-        """Fires when it hears what it is told."""
-        live = self._live = Deferred()
-        self._hub.follow(self._room, self, 0)
-        return live
-
-    def stop(self) -> None:
-        self._hub.unfollow(self._room)
-
-    def receive(self, publications: Sequence[Publication]) -> None:
-        for publication in publications:
-            with self._log.failuresHandled("what this node was told is not understood"):
-                self._told(publication)
-
-    def reset(self, position: Position) -> None:
-        self._log.error("some of what consumers said to clients of this node is lost: Redis does not have it any more")
-
-    def live(self, position: Position) -> None:
-        live, self._live = self._live, None
-        if live is not None:
-            live.callback(None)
-
-    def writable(self) -> bool:
-        return True
 
 
 def outside(reactor: Any, layer: Layer) -> Outside:

@@ -54,7 +54,7 @@ class NodeQueue(Queue):
         self._link: Final = QueueLink(reactor, server, up=lambda: self._life.beat())
         self._names: Final = self._link.names
         self._connections: Final = self._names.connections_key(node.encode())
-        self._life: Final = Life(reactor, self._link, node, self._given_up)
+        self._life: Final = Life(reactor, self._link, node, self.compare)
         self.posting: Final = Posting(reactor, self._link, limits)
         self.connections: Callable[[], Collection[str]] = tuple
         self.lost: Callable[[str], None] = lambda _: None
@@ -139,12 +139,13 @@ class NodeQueue(Queue):
 
     # Being given up
 
-    def _given_up(self) -> None:
+    def compare(self) -> None:
+        """Find the connections that the queue does not know of any more: `lost` is told."""
         mine = set(self.connections())
         if mine:
-            self._link.execute("HKEYS", self._connections).addCallbacks(self._compare, _ignore, (mine,))
+            self._link.execute("HKEYS", self._connections).addCallbacks(self._compared, _ignore, (mine,))
 
-    def _compare(self, known: list[bytes], mine: set[str]) -> None:
+    def _compared(self, known: list[bytes], mine: set[str]) -> None:
         gone = mine - {name.decode() for name in known}
         if gone:
             self._log.warn("{count} connections were given up, and end", count=len(gone))

@@ -71,7 +71,7 @@ class Refusals:
         elif code in KNOWN:
             self._say(work, describe(error), KNOWN[code].remedy, more)
         else:
-            self._log.failure("{fails}, {more} more since this was said last", failure, fails=work.fails, more=more)
+            self._log.failure("{fails}{often}", failure, fails=work.fails, often=_often(more))
 
     def worked(self, work: Work) -> None:
         """It was done. Cheap where nothing is refused."""
@@ -85,13 +85,17 @@ class Refusals:
 
     def _say(self, work: Work, error: str, remedy: str, more: int) -> None:
         self._log.error(
-            "{fails}, {more} more since this was said last: {name} says {error!r} ({remedy})",
+            "{fails}{often}: {name} says {error!r} ({remedy})",
             fails=work.fails,
-            more=more,
+            often=_often(more),
             name=self._name,
             error=error,
             remedy=remedy,
         )
+
+
+def _often(more: int) -> str:
+    return f", {more} more since this was said last" if more else ""
 
 
 @dataclass(slots=True)
