@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nodes": {"core", "relay"},
     "auth": {"core", "auth"},
     "logs": set(),
-    "systemd": set(),
+    "life": set(),
+    "systemd": {"life"},
     "settings": {"core"},
     "config": {"core", "relay", "settings"},
     "option_help": {"config", "settings"},
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listening": {"config", "auth", "server"},
     "signals": {"listening"},
     "processes": {
-        *("config", "settings", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"),
+        *("config", "life", "settings", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"),
     },
 }
 """By the first name below `twisted_chat`."""

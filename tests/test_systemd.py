@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs
 
+from tests.repeating import by_clock
 from twisted_chat.systemd import MAX_STATUS, Notifier, Watchdog
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -111,6 +113,18 @@ def test_a_status_is_one_line_of_bounded_length(systemd: Systemd, address: str) 
     assert systemd.received() == [["STATUS=up WATCHDOG=trigger [31m"], ["STATUS=" + "\U0001f600" * MAX_STATUS]]
 
 
+def test_one_socket_serves_all_messages(systemd: Systemd, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr("twisted_chat.systemd.socket.socket", refuse)
+    notifier.watchdog()
+    notifier.status("fine")
+    assert systemd.received() == [["WATCHDOG=1"], ["STATUS=fine"]]
+
+
 def test_nobody_listening_is_logged_once(address: str, log: Sequence[LogEvent]) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": address})
     notifier.ready("up")
@@ -140,13 +154,13 @@ def test_a_full_socket_does_not_block(systemd: Systemd, address: str, log: Seque
 
 
 def watchdog(clock: Clock, environ: dict[str, str]) -> Watchdog:
-    return Watchdog(clock, Notifier(environ), environ)
+    return Watchdog(clock, Notifier(environ), environ, repeat=by_clock(clock))
 
 
 def test_the_watchdog_is_silent_while_something_is_wrong(systemd: Systemd, address: str) -> None:
     clock, alive = Clock(), [True]
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
-    service = Watchdog(clock, Notifier(environ), environ, lambda: alive[0])
+    service = Watchdog(clock, Notifier(environ), environ, lambda: alive[0], by_clock(clock))
     service.startService()
     assert systemd.received() == [["WATCHDOG=1"]]
     alive[0] = False

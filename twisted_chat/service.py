@@ -31,7 +31,7 @@ from twisted_chat.listening import Listening
 from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
-from twisted_chat.processes.process import Link, Process
+from twisted_chat.processes.process import Link, Process, life_signs
 from twisted_chat.relay.interface import Relay, RelayError
 from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server import static_files
@@ -157,6 +157,7 @@ class ChatService(Service):
             *self._listening.certificates,
             ReactorTick(reactor, self.metrics.ticked),
             Watchdog(reactor, notifier, environ),
+            *([life_signs(reactor)] if process is not None else []),
         ]
         self.metrics.watch(
             rooms=lambda: len(self.hub.rooms),

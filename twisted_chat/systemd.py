@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable, MutableMapping
 from typing import Final
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from twisted_chat.life import LifeSigns, Repeat, in_thread
 
 MAX_STATUS: Final = 500
 """Characters of a status line; systemd takes 4,096 bytes for a whole datagram."""
@@ -37,6 +40,10 @@ class Notifier:
         self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
         self._monotonic = monotonic
         self._complained = False
+        # One for all messages: a process that is out of descriptors must not seem dead.
+        self._socket = _socket() if self._address is not None else None
+        if self._socket is not None:
+            weakref.finalize(self, self._socket.close)
 
     @property
     def enabled(self) -> bool:
@@ -75,12 +82,10 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
-        if self._address is None or _UNIX is None:
+        if self._socket is None or self._address is None:
             return
         try:
-            with socket.socket(_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.setblocking(False)
-                sock.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
+            self._socket.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
         except OSError as error:
             if not self._complained:
                 self._complained = True
@@ -95,9 +100,9 @@ class Notifier:
 class Watchdog(Service):
     """Says "still alive" at a third of the time after which systemd kills a silent service (``WatchdogSec=``).
 
-    It speaks from the reactor, so a reactor that is stuck falls silent; and only while `alive` says that what this
-    process is responsible for lives too. Takes ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` out of `environ`, and does
-    nothing where they are missing or meant for another process.
+    It falls silent when the reactor is stuck, but not while that is busy (`life.LifeSigns`); and it only speaks while
+    `alive`, which a thread asks, says that what this process is responsible for lives too. Takes ``WATCHDOG_USEC`` and
+    ``WATCHDOG_PID`` out of `environ`, and does nothing where they are missing or meant for another process.
     """
 
     _log = Logger()
@@ -108,25 +113,28 @@ class Watchdog(Service):
         notifier: Notifier,
         environ: MutableMapping[str, str],
         alive: Callable[[], bool] = lambda: True,
+        repeat: Repeat = in_thread,
     ) -> None:
         self._alive = alive
         self._reactor = reactor
         self._notifier = notifier
         self._microseconds = environ.pop("WATCHDOG_USEC", "")
         self._pid = environ.pop("WATCHDOG_PID", "")
-        self._call: IDelayedCall | None = None
+        self._repeat = repeat
+        self._signs: LifeSigns | None = None
 
     def startService(self) -> None:
         super().startService()
         interval = self._interval()
         if interval is not None and self._notifier.enabled:
-            self._beat(interval)
+            self._signs = LifeSigns(self._reactor, interval, self._beat, self._repeat)
+            self._signs.startService()
 
     def stopService(self) -> None:
         super().stopService()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        if self._signs is not None:
+            self._signs.stopService()
+            self._signs = None
 
     def _interval(self) -> float | None:
         """Seconds between two signs of life, or None where nobody waits for them."""
@@ -141,10 +149,16 @@ class Watchdog(Service):
             return None
         return int(self._microseconds) / 1e6 / 3
 
-    def _beat(self, interval: float) -> None:
-        self._call = self._reactor.callLater(interval, self._beat, interval)
+    def _beat(self) -> None:
         if self._alive():
             self._notifier.watchdog()
+
+
+def _socket() -> socket.socket:
+    assert _UNIX is not None, "an address is None where there are no such sockets"
+    made = socket.socket(_UNIX, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    return made
 
 
 def _address(name: str) -> str | None:

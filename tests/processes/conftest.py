@@ -13,7 +13,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from tests import memory_reactor
-from twisted_chat.processes.process import FROM_SUPERVISOR, TO_SUPERVISOR
+from twisted_chat.processes.process import FROM_SUPERVISOR, SIGNS, TO_SUPERVISOR
 
 
 class Spawned:
@@ -60,8 +60,12 @@ class Spawned:
         self.say("ready")
 
     def told(self) -> list[str]:
-        """All orders but pings."""
-        return [order["do"] for order in self.orders if order["do"] != "ping"]
+        """All orders."""
+        return [order["do"] for order in self.orders]
+
+    def give_sign(self) -> None:
+        """Show that it lives."""
+        self.protocol.childDataReceived(SIGNS, b".")
 
     def end(self, status: int = 0, number: int | None = None) -> None:
         self.gone = True

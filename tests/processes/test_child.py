@@ -96,7 +96,7 @@ def test_who_asks_does_not_wait_for_ever(known: Known, reactor: Reactor) -> None
 
 def test_orders_have_a_bound(known: Known) -> None:
     for _ in range(MOST_ORDERS + 50):
-        known.child.tell("ping")
+        known.child.tell("reload")
     assert len(known.process.orders) == MOST_ORDERS
 
 
@@ -104,7 +104,7 @@ def test_one_that_hangs_is_killed(known: Known, said: Callable[[], list[str]]) -
     known.process.begin()
     for _ in range(3 * PATIENCE):
         known.child.beat()
-        known.process.answer()
+        known.process.give_sign()
     for _ in range(PATIENCE):
         known.child.beat()
     assert (known.process.signals, known.child.is_stuck) == ([], False)
@@ -113,7 +113,7 @@ def test_one_that_hangs_is_killed(known: Known, said: Callable[[], list[str]]) -
     known.child.beat()
     known.child.beat()
     assert known.process.signals == [signal.SIGABRT, signal.SIGKILL, signal.SIGKILL]
-    assert said()[0] == "process 2 does not answer, and is killed"
+    assert said()[0] == "process 2 gives no sign of life, and is killed"
 
 
 def test_one_that_starts_has_more_time(known: Known) -> None:

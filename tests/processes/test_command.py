@@ -57,7 +57,7 @@ def test_port_and_relay_are_the_same_whatever_is_said_later() -> None:
     process = Process(2, ("tcp:1", "unix:/a b"), ("redis+unix:///a b",))
     later = Config(port=("tcp:2",), relay=("sqlite:",), drain=3.0)
     assert process.configured(later) == Config(port=process.port, relay=process.relay, drain=3.0)
-    assert list(process.descriptors) == [5, 6]
+    assert list(process.descriptors) == [6, 7]
 
 
 def test_paths_are_relative_to_where_they_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from twisted.logger import Logger, LogLevel
 
 from tests.application import Application
 from tests.processes.conftest import Reactor, Spawned
+from tests.repeating import by_clock
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.processes.backoff import FIRST, LONGEST
 from twisted_chat.processes.child import BEAT, PATIENCE
@@ -68,7 +69,9 @@ class Managed:
         self._manager.setblocking(False)
         environ = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "9000000", "HOME": "/"}
         command = Command({}, None, {})
-        self.service = Supervisor(CONFIG, reactor, environ, command, binder=self.binder, **options)
+        self.service = Supervisor(
+            CONFIG, reactor, environ, command, binder=self.binder, repeat=by_clock(reactor), **options
+        )
 
     def start(self) -> list[Spawned]:
         self.service.privilegedStartService()
@@ -131,7 +134,7 @@ def test_a_start(managed: Managed, said: Callable[[], list[str]]) -> None:
     assert json.loads(two.environment["CHAT_PROCESS"])["number"] == 2
     assert "NOTIFY_SOCKET" not in one.environment
     assert one.environment["HOME"] == "/"
-    assert one.descriptors == {0: 0, 1: 1, 2: 2, 3: "r", 4: "w", 5: 77}
+    assert one.descriptors == {0: 0, 1: 1, 2: 2, 3: "r", 4: "w", 5: "r", 6: 77}
     two.begin()
     one.say("started")
     assert managed.heard() == []
@@ -215,22 +218,22 @@ def test_systemd_hears_of_life_while_all_live(managed: Managed) -> None:
         process.begin()
     managed.heard()
     for _ in range(3 * PATIENCE):
-        managed.reactor.advance(BEAT)
+        managed.reactor.pump([BEAT / 8] * 8)
         for process in (one, two):
-            process.answer()
+            process.give_sign()
         assert managed.signs_of_life() >= 1
     # One that hangs is killed. While that does not help, the whole is not well.
     for _ in range(PATIENCE + 1):
-        managed.reactor.advance(BEAT)
-        two.answer()
+        managed.reactor.pump([BEAT / 8] * 8)
+        two.give_sign()
         managed.heard()
     assert (one.signals, two.signals) == ([signal.SIGABRT], [])
-    managed.reactor.advance(2 * BEAT)
+    managed.reactor.pump([BEAT / 8] * 16)
     assert managed.signs_of_life() == 0
     one.end(number=signal.SIGABRT)
     for _ in range(2):
-        managed.reactor.advance(BEAT)
-        two.answer()
+        managed.reactor.pump([BEAT / 8] * 8)
+        two.give_sign()
     assert managed.signs_of_life() >= 1
 
 

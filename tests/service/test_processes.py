@@ -20,8 +20,9 @@ from twisted_chat import chat
 from twisted_chat.__main__ import main
 from twisted_chat.chat import build as build_service
 from twisted_chat.config import Config, ConfigError
+from twisted_chat.life import LifeSigns
 from twisted_chat.options import Options
-from twisted_chat.processes.process import VARIABLE, Process
+from twisted_chat.processes.process import SIGN_SECONDS, VARIABLE, Process
 from twisted_chat.processes.supervisor import Supervisor
 from twisted_chat.relay.interface import RelayError
 from twisted_chat.service import MISTAKES, ChatService
@@ -106,6 +107,11 @@ def pipes(monkeypatch: pytest.MonkeyPatch) -> StringTransport:
     """The way to the supervisor."""
     transport = StringTransport()
     monkeypatch.setattr(stdio, "StandardIO", lambda link, *_: link.makeConnection(transport))
+
+    def life_signs(reactor: Reactor) -> LifeSigns:
+        return LifeSigns(reactor, SIGN_SECONDS, lambda: None, lambda *_: lambda: None)
+
+    monkeypatch.setattr("twisted_chat.service.life_signs", life_signs)
     return transport
 
 

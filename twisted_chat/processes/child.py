@@ -15,13 +15,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.processes.messages import BadMessageError, Lines, Message, decode, encode
-from twisted_chat.processes.process import FROM_SUPERVISOR, TO_SUPERVISOR
+from twisted_chat.processes.process import FROM_SUPERVISOR, SIGNS, TO_SUPERVISOR
 
 BEAT: Final = 4.0
 """Seconds between two looks whether a process lives."""
 
 PATIENCE: Final = 5
-"""Looks in a row that a process may leave unanswered: its event loop is stuck then."""
+"""Looks in a row without a sign of life from a process: its event loop is stuck then."""
 
 START: Final = 15
 """The same while it starts, which means reading a lot of files."""
@@ -80,7 +80,7 @@ class Child(ProcessProtocol):
         self._said: Final = {TO_SUPERVISOR: Lines(), 1: Lines(LONGEST_LINE), 2: Lines(LONGEST_LINE)}
         self._orders: Final[dict[int, Deferred[Message]]] = {}
         self._last = 0
-        self._unanswered = 0
+        self._silent = 0
 
     @property
     def pid(self) -> int | None:
@@ -126,24 +126,25 @@ class Child(ProcessProtocol):
     @property
     def is_stuck(self) -> bool:
         """Whether its event loop does not turn."""
-        return self._unanswered > (PATIENCE if self.started else START)
+        return self._silent > (PATIENCE if self.started else START)
 
     def beat(self) -> None:
-        """Ask for a sign of life. Whoever owes too many is killed, so that it can begin again."""
-        # What is counted is signs, not seconds: the supervisor may have been stopped itself.
-        self._unanswered += 1
+        """Look for signs of life. A process that gave none for too long is killed, so that it can begin again."""
+        # What is counted is looks, not seconds: the supervisor may have been stopped itself.
+        self._silent += 1
         if not self.is_stuck:
-            if self.started:
-                self.tell("ping")
             return
-        is_first = self._unanswered == (PATIENCE if self.started else START) + 1
+        is_first = self._silent == (PATIENCE if self.started else START) + 1
         # From the first Python can say where it was (PYTHONFAULTHANDLER); a process that is stopped takes the second.
-        self._log.error("process {number} does not answer, and is killed", number=self.number)
+        self._log.error("process {number} gives no sign of life, and is killed", number=self.number)
         self.kill(signal.SIGABRT if is_first else signal.SIGKILL)
 
     # What it says
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == SIGNS:
+            self._silent = 0
+            return
         for line in self._said[childFD].add(data):
             if childFD != TO_SUPERVISOR:
                 self._output(line + b"\n")
@@ -156,7 +157,7 @@ class Child(ProcessProtocol):
                 return
 
     def _hear(self, message: Message) -> None:
-        self._unanswered = 0
+        self._silent = 0
         if "order" in message:
             answer = self._orders.pop(message["order"], None)
             if answer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,14 +17,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.config import Config
+from twisted_chat.life import LifeSigns
 from twisted_chat.processes.messages import Lines, Message, decode, encode
+
+SIGN_SECONDS: Final = 2.0
+"""Seconds between two signs of life of a process."""
 
 VARIABLE: Final = "CHAT_PROCESS"
 """Where in the environment a process finds what it is. A relay may have a password, and only its user sees that."""
 
 TO_SUPERVISOR: Final = 3
 FROM_SUPERVISOR: Final = 4
-FIRST_SOCKET: Final = 5
+SIGNS: Final = 5
+FIRST_SOCKET: Final = 6
 """Descriptors that a process is started with."""
 
 
@@ -64,6 +70,16 @@ class Process:
         return cls(said["number"], tuple(said["port"]), tuple(said["relay"]))
 
 
+def life_signs(reactor: Any) -> LifeSigns:
+    """Return what tells the supervisor that this process lives, by a pipe of its own: a thread writes to it."""
+    return LifeSigns(reactor, SIGN_SECONDS, _give_sign)
+
+
+def _give_sign() -> None:
+    with suppress(OSError):  # the supervisor is gone, which the link learns too
+        os.write(SIGNS, b".")
+
+
 class Served(Protocol):
     """What the supervisor may ask for."""
 
@@ -93,7 +109,6 @@ class Link(TwistedProtocol):
     def serve(self, served: Served) -> None:
         """Begin to take orders."""
         self._orders = {
-            "ping": lambda: None,
             "report": served.report,
             "reload": served.reload,
             "stop": self._stop,

@@ -17,13 +17,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_chat.config import Config, ConfigError
+from twisted_chat.life import Repeat, in_thread
 from twisted_chat.listening import Listening
 from twisted_chat.logs import ServiceLog
 from twisted_chat.processes.backoff import Backoff
 from twisted_chat.processes.child import BEAT, Child, ProcessEnd
 from twisted_chat.processes.command import Command
 from twisted_chat.processes.overview import Overview
-from twisted_chat.processes.process import FIRST_SOCKET, FROM_SUPERVISOR, TO_SUPERVISOR, Process
+from twisted_chat.processes.process import FIRST_SOCKET, FROM_SUPERVISOR, SIGNS, TO_SUPERVISOR, Process
 from twisted_chat.processes.sockets import BindingReactor, descriptors
 from twisted_chat.server.admin import admin_resource
 from twisted_chat.server.draining import GRACE
@@ -59,6 +60,7 @@ class Supervisor(Service):
         reload: Callable[[], Config] | None = None,
         twistd: Mapping[str, Any] | None = None,
         binder: Any = None,
+        repeat: Repeat = in_thread,
     ) -> None:
         self.config: Final = config
         self._reactor: Final = reactor
@@ -83,7 +85,7 @@ class Supervisor(Service):
             admin_resource(self._overview, self._overview, lambda: self._overview.nodes), reactor=reactor
         )
         self._notifier: Final = Notifier(environ)
-        self._watchdog: Final = Watchdog(reactor, self._notifier, environ, self._alive)
+        self._watchdog: Final = Watchdog(reactor, self._notifier, environ, self._alive, repeat)
         self._beat: Final = LoopingCall(self._look)
         self._beat.clock = reactor
 
@@ -144,7 +146,7 @@ class Supervisor(Service):
         # A log file is rotated, which only one process can do; what goes elsewhere needs no detour.
         output: dict[int, int | str] = {1: 1, 2: 2} if self._log_file is None else {1: "r", 2: "r"}
         sockets = dict(enumerate(descriptors(self._listening.ports, number), FIRST_SOCKET))
-        return {0: 0, **output, TO_SUPERVISOR: "r", FROM_SUPERVISOR: "w", **sockets}
+        return {0: 0, **output, TO_SUPERVISOR: "r", FROM_SUPERVISOR: "w", SIGNS: "r", **sockets}
 
     def _write(self, line: bytes) -> None:
         if self._log_file is not None:
