@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"core"},
     "config": {"core", "relay", "settings"},
     "option_help": {"config", "settings"},
-    "options": {"config", "option_help", "settings"},
+    "pid_file": set(),
+    "options": {"config", "option_help", "pid_file", "settings"},
     "consumers": {"core", "wire", "direct", "waiting", "relay", "metrics", "subscriber", "fanout", "hub", "consumers"},
     "server": {
         *("core", "wire", "direct", "hub", "metrics", "subscriber", "control", "nodes", "auth", "logs"),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from twisted.python import usage
 
-from twisted_chat import __version__
+from twisted_chat import __version__, pid_file
 from twisted_chat.config import Config, ConfigError, load
 from twisted_chat.option_help import WIDTH, options_help
 from twisted_chat.settings import BY_NAME, SETTINGS, Setting, did_you_mean
@@ -63,6 +63,8 @@ class _Options(usage.Options):
             self.config = self.reload()
         except ConfigError as error:
             self._exit(str(error))
+        if self.parent is not None:
+            pid_file.settle(self.parent)
 
     def reload(self) -> Config:
         """The configuration as option, environment and file give it now. Raises `ConfigError`."""

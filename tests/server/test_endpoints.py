@@ -92,9 +92,9 @@ def test_tcp(memory: MemoryReactorClock, description: str, port: int, backlog: i
 @pytest.mark.parametrize(
     ("description", "expected"),
     [
-        ("unix:/run/chat.sock", ("/run/chat.sock", BACKLOG, 0o666, True)),
+        ("unix:/run/chat.sock", ("/run/chat.sock", BACKLOG, 0o660, False)),
         ("unix:/run/a\\=b\\:c:mode=660:lockfile=0", ("/run/a=b:c", BACKLOG, 0o660, False)),
-        ("unix:address=/run/a=b:backlog=7", ("/run/a=b", 7, 0o666, True)),
+        ("unix:address=/run/a=b:backlog=7", ("/run/a=b", 7, 0o660, False)),
     ],
 )
 def test_unix(memory: MemoryReactorClock, description: str, expected: tuple[str, int, int, bool]) -> None:

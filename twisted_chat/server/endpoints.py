@@ -57,8 +57,12 @@ from twisted_chat.server.inherited import InheritingReactor, PassedOnEndpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
 from twisted_chat.server.tls.transport import DirectTLS
+from twisted_chat.server.unix_sockets import UnixServerEndpoint
 
 __all__ = ["ChatEndpoint", "EndpointError", "TLSServerEndpoint", "parse_endpoint"]
+
+UNIX_MODE: Final = "660"
+"""Who may connect to a unix socket by default: its user and group. Those who do speak for any client."""
 
 FIRST_DESCRIPTOR: Final = 3
 """Where the sockets begin that systemd passes on: SD_LISTEN_FDS_START, sd_listen_fds(3)."""
@@ -159,10 +163,12 @@ class _Parser:
         if kind == "unix":
             if not IReactorUNIX.providedBy(self._reactor):
                 raise self._error("there are no unix sockets on this system", "tcp")
-            if not re.fullmatch("[0-7]{1,4}", bound.get("mode", "666")):
+            if not re.fullmatch("[0-7]{1,4}", bound.get("mode", UNIX_MODE)):
                 raise self._error(f"{bound['mode']!r} is not an octal mode like 660", kind)
             if bound.get("lockfile", "1") not in {"0", "1"}:
                 raise self._error(f"lockfile is 0 or 1, not {bound['lockfile']!r}", kind)
+            mode, backlog = int(bound.get("mode", UNIX_MODE), 8), int(bound["backlog"])
+            return UnixServerEndpoint(self._reactor, bound["address"], mode, backlog, self._inherited is None)
         return self._twisted(for_twisted(kind, bound))
 
     def _haproxy(self, arguments: list[Argument]) -> IStreamServerEndpoint:
