@@ -114,7 +114,8 @@ def _broken_chain(name: str, record: Record, kept: Mapping[str, Frame]) -> Itera
             resets_left -= 1
         else:
             before, here = _position(at), _position(place)
-            if (here.epoch, here.offset) != (before.epoch, before.offset + 1):
+            began = before.offset == 0 and here.offset == 1 and before.tag < here.tag
+            if not began and (here.epoch, here.offset) != (before.epoch, before.offset + 1):
                 yield f"{name} saw {place} right after {at}"
             if not resets_left and kept.get(place) != frame:
                 yield f"{name} saw {frame}, which is not kept"

@@ -47,7 +47,10 @@ class PromiseError(AssertionError):
 
 
 def follows(position: Position, publication: Publication) -> bool:
-    """Whether the publication is the next one after the position."""
+    """Whether the publication is the next one after the position, as far as they themselves say it."""
+    if position.offset == 0:
+        at = publication.position
+        return at.offset == 1 and publication.previous <= position.tag < at.tag
     return (
         structs.replace(publication.position, offset=publication.position.offset - 1, tag=publication.previous)
         == position
@@ -59,7 +62,11 @@ def _proof(more: bool) -> Proof:
 
 
 class Store:
-    """The history of one room and who subscribes to it: the server that all nodes share."""
+    """The history of one room and who subscribes to it: the server that all nodes share.
+
+    Nothing is kept of a room that has no history. What was said in it last, and in others, shows only in the newest
+    tag of all and in that of what was forgotten last.
+    """
 
     def __init__(self, simulation: Simulation, kept: int) -> None:
         self.published: dict[Position, Publication] = {}
@@ -69,19 +76,29 @@ class Store:
         self._kept = kept
         self._epochs = 0
         self._tag = 0
+        self._store = 0
+        self._forgotten = 0
         self._entries: list[Publication] = []
         self._top: Position | None = None
 
     @property
     def top(self) -> Position:
-        if self._top is None:
-            self._epochs += 1
-            self._top = Position(f"E{self._epochs}", 0, 0)
-        return self._top
+        return self._top or Position(f"S{self._store}", 0, self._tag)
+
+    def same(self, position: Position, other: Position) -> bool:
+        """Whether they are one place: the same publication, or an empty room in which nothing was said between."""
+        if position.offset or other.offset:
+            return position == other
+        first, last = sorted((position.tag, other.tag))
+        return not any(first < each.tag <= last for each in self.published)
 
     def publish(self) -> None:
         self._tag += 1
-        before = self.top
+        if self._top is None:
+            self._epochs += 1
+            before = Position(f"E{self._epochs}", 0, self._forgotten)
+        else:
+            before = self._top
         self._top = Position(before.epoch, before.offset + 1, self._tag)
         publication = Publication(self._top, before.tag, b"%d" % self._tag)
         self.published[self._top] = publication
@@ -95,7 +112,10 @@ class Store:
                 newest = tuple(self._entries[-limit:] if limit else ())
                 return History(self.top, _proof(len(self._entries) > limit), newest)
             case Since(position, limit):
-                missed = [entry for entry in self._entries if entry.position.offset > position.offset]
+                if self._begins_at(position):
+                    return History(self.top, Proof.COMPLETE)
+                ours = position.epoch in (self.top.epoch, f"S{self._store}")
+                missed = [entry for entry in self._entries if ours and entry.position.offset > position.offset]
                 if position == self.top or (missed and follows(position, missed[0])):
                     return History(self.top, _proof(len(missed) > limit), tuple(missed[:limit]))
                 self.lost.add(position)
@@ -103,11 +123,34 @@ class Store:
             case Before():
                 raise PromiseError("a room looks forward only")
 
+    def _begins_at(self, position: Position) -> bool:
+        """Whether the room is empty, and has certainly been so since."""
+        top = self.top
+        return not (top.offset or position.offset) and position.epoch == top.epoch and position.tag >= self._forgotten
+
     def flush(self) -> None:
         """Everything is gone; the next history is another one."""
         self._simulation.met["rewritten"] += 1
+        self._store += 1
+        self._forgotten = self._tag
         self._top = None
         self._entries = []
+
+    def forget(self) -> None:
+        """The room is gone, whether it was told or not; the store goes on."""
+        if self._top is not None:
+            self._simulation.met["rewritten"] += 1
+            self._forgotten = self._top.tag
+            self._top = None
+            self._entries = []
+
+    def speak_elsewhere(self) -> None:
+        """Another room goes on."""
+        self._tag += 1
+
+    def forget_elsewhere(self) -> None:
+        """Another room is gone."""
+        self._forgotten = self._tag
 
     def fail_over(self) -> None:
         """A replica takes over that lacks the newest publications. All links end, those that are silent too."""
@@ -313,6 +356,7 @@ class Client:
         self.position: Position | None = None
         self.connection: Connection | None = None
         self._newest_tag = 0
+        self._same = simulation.store.same
 
     def connect(self) -> None:
         if self.connection is None:
@@ -333,8 +377,11 @@ class Client:
         at = publication.position
         if self.simulation.store.published.get(at) != publication:
             raise PromiseError(f"{publication} was never published")
-        if self.position is not None and not follows(self.position, publication):
-            raise PromiseError(f"{publication} does not follow {self.position}")
+        if self.position is not None:
+            before = structs.replace(at, offset=at.offset - 1, tag=at.tag - 1)
+            empty = self.position.offset == 0 and before.offset == 0
+            if not (self._same(self.position, before) if empty else follows(self.position, publication)):
+                raise PromiseError(f"{publication} does not follow {self.position}")
         if at.tag <= self._newest_tag:
             raise PromiseError(f"{publication} is older than what the client has seen")
         self.position = at
@@ -342,13 +389,15 @@ class Client:
         self.simulation.met["delivered"] += 1
 
     def reset(self, position: Position) -> None:
-        if self.position is not None and self.position not in self.simulation.store.lost:
+        if self.position is not None and not any(
+            self._same(self.position, lost) for lost in self.simulation.store.lost
+        ):
             raise PromiseError(f"reset to {position}, but {self.position} could be continued")
         self.position = position
         self.simulation.met["resets"] += 1
 
     def live(self, position: Position) -> None:
-        if self.position is not None and self.position != position:
+        if self.position is not None and not self._same(self.position, position):
             raise PromiseError(f"live at {position}, but the client has everything up to {self.position}")
         self.position = position
 
@@ -372,7 +421,9 @@ class Simulation:
     def _choose_faults(self) -> None:
         choose = self.random.choice
         self.store = Store(self, choose([3, 10, 1000]))
-        faults = [self._cut, self._restart, self._reconnect, self.store.flush, self.store.fail_over]
+        store = self.store
+        elsewhere = [store.speak_elsewhere, store.forget_elsewhere]
+        faults = [self._cut, self._restart, self._reconnect, store.flush, store.fail_over, store.forget, *elsewhere]
         self.calm = self.random.random() < 0.15
         self.faults = [] if self.calm else self.random.sample(faults, self.random.randint(0, len(faults)))
         self.max_latency = choose([0.05, 0.5, 1.0])
@@ -401,7 +452,7 @@ class Simulation:
         self.at(FAULTS_END, self._heal)
         # A late answer from before a fail-over is found out when the room gets as far again, or by a check
         late_answers = self.store.fail_over in self.faults and not self.in_turn
-        findable = self.loss == 0 and self.store.flush not in self.faults
+        findable = self.loss == 0 and not {self.store.flush, self.store.forget} & set(self.faults)
         ending = self.random.choice(["checks", "publication", *["quiet"] * 2 * findable])
         if late_answers or (ending == "checks" and not self.calm):
             for count in range(1, int(CHECKS_END / CHECKS)):
@@ -463,7 +514,7 @@ class Simulation:
         for client in self.clients:
             if client.connection is None or not client.connection.is_live:
                 raise PromiseError("a connection never became live")
-            if client.position != self.store.top:
+            if client.position is None or not self.store.same(client.position, self.store.top):
                 raise PromiseError(f"a client stays at {client.position}, the top is {self.store.top}")
         if self.calm and self.met["questions"] > NODES + 2 * self.met["joins"]:
             raise PromiseError(f"{self.met['joins']} members asked {self.met['questions']} questions without need")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_chat.core.publication import History, Position, Proof, Publication, Published
+from twisted_chat.core.publication import History, Position, Proof, Publication, Published, continues
 
 EPOCHS = st.from_regex(r"[A-Za-z0-9]{1,32}", fullmatch=True)
 NUMBERS = st.integers(min_value=0, max_value=10**18 - 1)
@@ -56,6 +56,34 @@ def test_what_is_no_position_is_none(text: str) -> None:
 def test_a_position_has_one_text_only(text: str) -> None:
     position = Position.parse(text)
     assert position is None or str(position) == text
+
+
+def following(offset: int, tag: int, previous: int) -> Publication:
+    return Publication(Position("E", offset, tag), previous, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("position", "publication", "expected"),
+    [
+        (Position("E", 3, 30), following(4, 40, 30), True),
+        (Position("E", 3, 30), following(5, 50, 40), False),
+        (Position("E", 3, 30), following(3, 30, 20), False),
+        (Position("E", 3, 31), following(4, 40, 30), False),
+        (Position("F", 3, 30), following(4, 40, 30), False),
+        # A room that was empty when the newest of its store had the tag 30.
+        (Position("S", 0, 30), following(1, 31, 30), True),
+        (Position("S", 0, 30), following(1, 90, 0), True),
+        (Position("S", 0, 30), following(1, 90, 31), False),
+        (Position("S", 0, 30), following(1, 30, 20), False),
+        (Position("S", 0, 30), following(2, 90, 30), False),
+        # Of the same history: just before its first.
+        (Position("E", 0, 0), following(1, 90, 0), True),
+        (Position("E", 0, 20), following(1, 90, 20), True),
+        (Position("E", 0, 0), following(1, 90, 20), False),
+    ],
+)
+def test_what_continues_a_position(position: Position, publication: Publication, expected: bool) -> None:
+    assert continues(position, publication) is expected
 
 
 def test_values_do_not_change() -> None:

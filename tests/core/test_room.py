@@ -31,6 +31,65 @@ def test_a_room_without_history_starts_before_the_first(unknown: World) -> None:
     assert member.heard == [1]
 
 
+EMPTY = Position("S", 0, 5)
+"""Of a room that was empty at 5."""
+
+
+def began(tag: int, since: int) -> Publication:
+    return Publication(Position("E", 1, tag), since, b"{}")
+
+
+def test_an_empty_room_takes_the_first_of_a_history(unknown: World) -> None:
+    unknown.stand_at(EMPTY)
+    member = unknown.live_member()
+    unknown.room.deliver(began(8, since=5))
+    assert member.heard == [1]
+    assert unknown.archive.questions == []
+
+
+@pytest.mark.parametrize("first", [began(8, since=6), began(4, since=2)], ids=["something may be missing", "older"])
+def test_an_empty_room_asks_whether_the_first_is_all(unknown: World, first: Publication) -> None:
+    unknown.stand_at(EMPTY)
+    member = unknown.live_member()
+    unknown.room.deliver(first)
+    assert member.heard == []
+    assert unknown.archive.questions == [Since(EMPTY, PAGE)]
+
+
+def test_an_empty_room_that_is_still_empty_stands_at_the_newer_position(unknown: World) -> None:
+    unknown.stand_at(EMPTY)
+    member = unknown.live_member()
+    later = Position("S", 0, 9)
+    unknown.room.check(later)
+    unknown.archive.answer(nothing_after(later))
+    assert unknown.room.position == later
+    unknown.room.deliver(began(12, since=7))
+    assert member.heard == [1]
+
+
+def test_the_first_that_comes_while_an_empty_room_asks_needs_no_other_question(unknown: World) -> None:
+    unknown.room.sync()
+    member = unknown.new_member()
+    unknown.room.join(member)
+    unknown.room.deliver(began(8, since=5))
+    unknown.archive.answer(nothing_after(EMPTY))
+    unknown.archive.answer(nothing_after(EMPTY))
+    assert member.heard == [1, ("live", Position("E", 1, 8))]
+    assert unknown.archive.questions == []
+
+
+def test_whoever_joins_an_empty_room_misses_nothing_that_begins_meanwhile(unknown: World) -> None:
+    unknown.stand_at(EMPTY)
+    member = unknown.new_member()
+    unknown.room.join(member, newest=1)
+    two = (began(8, since=5), Publication(Position("E", 2, 9), 8, b"{}"))
+    unknown.archive.answer(History(two[1].position, Proof.MORE, two[1:]))
+    for each in two:
+        unknown.room.deliver(each)
+    assert member.heard == [("live", EMPTY), 1, 2]
+    assert unknown.archive.questions == []
+
+
 def test_what_comes_while_the_room_asks_follows_the_answer(world: World) -> None:
     member = world.live_member()
     world.room.sync()

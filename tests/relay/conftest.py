@@ -22,8 +22,10 @@ from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
 from twisted_chat.relay.redis.endpoints import IRedisReactor
+from twisted_chat.relay.redis.relay import RedisRelay
 from twisted_chat.relay.sharded import ShardedRelay
 from twisted_chat.relay.sqlite import SqliteRelay
+from twisted_chat.relay.sqlite.database import ChatDatabase
 from twisted_chat.relay.sqlite.thread import IRelayReactor
 
 DEADLINE = 90.0
@@ -165,6 +167,29 @@ class Node:
     async def turn(self, seconds: float = 0.0) -> None:
         """Let the reactor do something else."""
         await deferLater(real_reactor(), seconds)
+
+
+async def kept(relay: Relay, room: str) -> int:
+    """How much the relay has, in memory and in storage, of rooms whose name begins like that.
+
+    The one place where the contract looks into a relay: only there can be seen that nothing was created.
+    """
+    if isinstance(relay, ShardedRelay):
+        return sum([await kept(shard.relay, room) for shard in relay._shards])
+    if isinstance(relay, MemoryRelay):
+        return sum(name.startswith(room) for names in (relay._rooms, relay._idle) for name in names)
+    if isinstance(relay, SqliteRelay):
+
+        def count(database: ChatDatabase, now: float) -> int:
+            while database.sweep(now):
+                pass
+            rows = database._connection.execute("SELECT name FROM rooms")
+            stored = sum(str(name).startswith(room) for (name,) in rows)
+            return stored + sum(name.startswith(room) for names in (database._rooms, database._empty) for name in names)
+
+        return await relay._thread.ask(count)
+    assert isinstance(relay, RedisRelay)
+    return len(await relay._commands.execute("KEYS", f"*{room.split()[-1]}*"))
 
 
 Start = Callable[..., Awaitable[Node]]

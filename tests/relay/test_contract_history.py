@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
-from tests.relay.conftest import Start
-from twisted_chat.core.publication import Before, Newest, Position, Proof, Since
+from tests.relay.conftest import Start, kept
+from twisted_chat.core.publication import Before, Newest, Position, Proof, Since, continues
 from twisted_chat.relay.interface import HistoryLimits
 
 
@@ -21,16 +21,50 @@ def numbered(first: int, last: int) -> list[bytes]:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_empty_room_goes_on_for_whoever_looked_at_it_at_any_time(start: Start, room: str) -> None:
+    node = await start()
+    looked = [await node.top(room)]
+    for number in range(3):
+        await node.publish(f"{room}/other {number}", b"{}")
+        looked.append(await node.top(room))
+    await node.subscribe(room)
+    looked.append(await node.top(room))
+    [stored] = await node.publish(room, b"one")
+    node.relay.unsubscribe(room)
+    for position in looked:
+        assert continues(position, stored)
+        assert await node.ask(room, Since(position, 10)) == (Proof.COMPLETE, [b"one"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_reading_and_joining_create_nothing(start: Start, room: str) -> None:
+    node = await start()
+    [stored] = await node.publish(room, b"kept")
+    before = await kept(node.relay, room)
+    for number in range(300):
+        name = f"{room}/{number}"
+        node.relay.subscribe(name)
+        position = await node.top(name)
+        for question in (Newest(10), Since(position, 10), Before(position, 10), Since(stored.position, 10)):
+            await node.relay.history(name, question)
+        assert await node.relay.present(name) == ()
+        node.relay.unsubscribe(name)
+        await node.ask(f"{name}/read", Newest(1))
+    assert await kept(node.relay, room) == before
+    assert await node.ask(room, Newest(10)) == (Proof.COMPLETE, [b"kept"])
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_room_without_publications_has_a_position(start: Start, room: str) -> None:
     node = await start()
     beginning = await node.top(room)
-    assert (beginning.offset, beginning.tag) == (0, 0)
-    assert await node.top(room) == beginning
+    assert beginning.offset == 0
+    assert Position.parse(str(beginning)) == beginning
     assert await node.ask(room, Newest(10)) == (Proof.COMPLETE, [])
     assert await node.ask(room, Since(beginning, 10)) == (Proof.COMPLETE, [])
     assert await node.ask(room, Before(beginning, 10)) == (Proof.COMPLETE, [])
     stored = await node.publish(room, *numbered(1, 3))
-    assert stored[0].position.epoch == beginning.epoch
+    assert continues(beginning, stored[0])
     assert await node.ask(room, Since(beginning, 10)) == (Proof.COMPLETE, numbered(1, 3))
     assert await node.ask(room, Before(beginning, 10)) == (Proof.COMPLETE, [])
 
@@ -77,7 +111,8 @@ async def test_since_a_position_that_never_was_is_lost(start: Start, room: str) 
     node = await start()
     stored = await node.publish(room, *numbered(1, 5))
     top = stored[-1].position
-    other = await node.top(room + "/other")
+    [other] = [one.position for one in await node.publish(room + "/other", b"{}")]
+    now = (await node.top(room + "/third")).tag
     for position in [
         Position(other.epoch, 3, stored[2].position.tag),
         Position("", 3, stored[2].position.tag),
@@ -88,6 +123,8 @@ async def test_since_a_position_that_never_was_is_lost(start: Start, room: str) 
         Position(top.epoch, 10**18 - 1, 10**18 - 1),
         Position(top.epoch, 0, 1),
         Position(other.epoch, 0, 0),
+        Position("unknown", 0, stored[0].previous),
+        Position((await node.top(room + "/third")).epoch, 0, max(now, top.tag)),
     ]:
         history = await node.relay.history(room, Since(position, 10))
         assert (history.proof, history.publications, history.top) == (Proof.LOST, (), top), position

@@ -43,40 +43,53 @@ LIMITS = st.builds(
 # The model
 
 
+STORE = "store"
+
+
 @dataclass
 class ModelRoom:
-    epoch: str
+    """What is known of a room: `beginning` is since when it was empty, and `since` since when nothing is forgotten."""
+
+    beginning: int
+    since: int
     publications: list[Publication] = field(default_factory=list)
 
     @property
     def top(self) -> Position:
-        return self.publications[-1].position if self.publications else Position(self.epoch, 0, 0)
+        return self.publications[-1].position if self.publications else Position(STORE, 0, self.beginning)
 
 
 class Model:
-    """A room's epoch is a number here: which of its histories it is."""
+    """A room's epoch is a number here: which of its histories it is.
+
+    A room without publications is only there while it is occupied.
+    """
 
     def __init__(self, limits: HistoryLimits) -> None:
         self.limits = limits
         self.rooms: dict[str, ModelRoom] = {}
         self.keys: dict[tuple[str, str], tuple[float, Publication]] = {}
-        self.epochs = 0
+        self.epochs = self.newest = self.forgotten = 0
 
-    def room(self, name: str) -> ModelRoom:
-        if name not in self.rooms:
-            self.epochs += 1
-            self.rooms[name] = ModelRoom(str(self.epochs))
-        return self.rooms[name]
+    def room(self, name: str, *, keep: bool) -> ModelRoom:
+        room = self.rooms.get(name) or ModelRoom(self.newest, self.forgotten)
+        if keep:
+            self.rooms[name] = room
+        return room
 
     def publish(self, draft: Draft, now: float) -> Published:
         if draft.key is not None:
             expires, known = self.keys.get((draft.room, draft.key), (0.0, None))
             if known is not None and now < expires:
                 return Published(known, duplicate=True)
-        room = self.room(draft.room)
-        top = room.top
+        room = self.room(draft.room, keep=True)
+        top, previous = room.top, room.top.tag
+        if not top.offset:
+            self.epochs += 1
+            top, previous = Position(str(self.epochs), 0, self.newest), room.since
         position = Position(top.epoch, top.offset + 1, max(round(now * 1e6), top.tag + 1))
-        room.publications.append(Publication(position, top.tag, draft.data))
+        room.publications.append(Publication(position, previous, draft.data))
+        self.newest = max(self.newest, position.tag)
         if draft.key is not None:
             self.keys[draft.room, draft.key] = now + IDEMPOTENCY_SECONDS, room.publications[-1]
         return Published(room.publications[-1])
@@ -87,17 +100,17 @@ class Model:
             return counted
         return [one for one in counted if one.position.tag >= round((now - self.limits.age) * 1e6)]
 
-    def answer(self, name: str, question: Question, now: float) -> History:
-        room = self.room(name)
+    def answer(self, name: str, question: Question, occupied: set[str], now: float) -> History:
+        room = self.room(name, keep=name in occupied or name in self.rooms)
         visible = self.visible(room, now)
         provable = {room.top} | {one.position for one in visible}
         if visible:
             first = visible[0]
-            provable.add(Position(room.epoch, first.position.offset - 1, first.previous))
+            provable.add(Position(first.position.epoch, first.position.offset - 1, first.previous))
         if isinstance(question, Newest):
             newest = visible[max(len(visible) - question.limit, 0) :]
             return History(room.top, Proof.MORE if newest != visible else Proof.COMPLETE, tuple(newest))
-        if question.position not in provable:
+        if question.position not in provable and not self.was_empty(room, visible, question.position):
             return History(room.top, Proof.LOST)
         offset = question.position.offset
         if isinstance(question, Since):
@@ -108,12 +121,27 @@ class Model:
             page = after[max(len(after) - question.limit, 0) :]
         return History(room.top, Proof.MORE if page != after else Proof.COMPLETE, tuple(page))
 
+    def was_empty(self, room: ModelRoom, visible: list[Publication], position: Position) -> bool:
+        """Whether nothing of the room has ever been forgotten since it was empty at that position."""
+        if (position.epoch, position.offset) != (STORE, 0):
+            return False
+        if not room.publications:
+            return position.tag >= room.since
+        first = room.publications[0]
+        return visible[:1] == [first] and room.since <= position.tag < first.position.tag
+
     def sweep(self, occupied: set[str], now: float) -> None:
         for name, room in list(self.rooms.items()):
             lives = max(self.limits.age, IDEMPOTENCY_SECONDS)
-            over = self.limits.age and room.publications and room.top.tag < round((now - lives) * 1e6)
+            over = not room.publications or (self.limits.age and room.top.tag < round((now - lives) * 1e6))
             if over and name not in occupied:
+                if room.publications:
+                    self.forgotten = max(self.forgotten, room.top.tag)
                 del self.rooms[name]
+
+    def leave(self, name: str) -> None:
+        if name in self.rooms and not self.rooms[name].publications:
+            del self.rooms[name]
 
     def restart(self) -> None:
         self.rooms = {name: room for name, room in self.rooms.items() if room.publications}
@@ -125,7 +153,9 @@ class Model:
 class Subject(Protocol):
     def publish(self, drafts: Sequence[Draft], now: float) -> list[Published]: ...
     def ask(self, room: str, question: Question, now: float) -> History: ...
-    def occupy(self, room: str, occupied: bool) -> None: ...
+    def occupy(self, room: str, occupied: bool) -> bool:
+        """Whether it forgets at once that a room was empty."""
+
     def sweep(self, now: float) -> None: ...
     def restart(self) -> bool: ...
     def close(self) -> None: ...
@@ -145,8 +175,9 @@ class InMemory:
         self.clock.rightNow = now
         return fired(self.relay.history(room, question))
 
-    def occupy(self, room: str, occupied: bool) -> None:
+    def occupy(self, room: str, occupied: bool) -> bool:
         (self.relay.subscribe if occupied else self.relay.unsubscribe)(room)
+        return not occupied
 
     def sweep(self, now: float) -> None:
         # Only advancing the clock runs what is due, and between two sweeps something always is.
@@ -168,7 +199,7 @@ class InFile:
         self.open()
 
     def open(self) -> None:
-        self.database = ChatDatabase(self.directory / "chat.db", self.limits)
+        self.database = ChatDatabase(self.directory / "chat.db", self.limits, occupied=self.occupied)
 
     def publish(self, drafts: Sequence[Draft], now: float) -> list[Published]:
         return self.database.store(drafts, now)
@@ -176,11 +207,12 @@ class InFile:
     def ask(self, room: str, question: Question, now: float) -> History:
         return self.database.history(room, question, now)
 
-    def occupy(self, room: str, occupied: bool) -> None:
+    def occupy(self, room: str, occupied: bool) -> bool:
         (self.occupied.add if occupied else self.occupied.discard)(room)
+        return False
 
     def sweep(self, now: float) -> None:
-        while self.database.sweep(now, self.occupied):
+        while self.database.sweep(now):
             pass
 
     def restart(self) -> bool:
@@ -275,7 +307,8 @@ class HistoryMachine(RuleBasedStateMachine):
     @rule(room=ROOMS, occupied=st.booleans())
     def occupy(self, room: str, occupied: bool) -> None:
         (self.occupied.add if occupied else self.occupied.discard)(room)
-        self.subject.occupy(room, occupied)
+        if self.subject.occupy(room, occupied):
+            self.model.leave(room)
 
     @rule()
     def restart(self) -> None:
@@ -284,7 +317,7 @@ class HistoryMachine(RuleBasedStateMachine):
 
     def compare(self, room: str, real: Question, question: Question) -> None:
         answer = self.subject.ask(room, real, self.now)
-        expected = self.model.answer(room, question, self.now)
+        expected = self.model.answer(room, question, self.occupied, self.now)
         assert (answer.proof, len(answer.publications)) == (expected.proof, len(expected.publications))
         self.compare_position(answer.top, expected.top)
         for one, other in zip(answer.publications, expected.publications, strict=True):

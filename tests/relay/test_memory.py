@@ -173,11 +173,57 @@ def test_keys_that_answer_with_too_many_bytes_are_forgotten_oldest_first(memory:
 def test_of_too_many_idle_rooms_the_longest_unused_is_forgotten(memory: Memory) -> None:
     memory.start(HOUR, MemoryLimits(idle_rooms=3))
     positions = {room: memory.publish(room, b"{}").publication.position for room in "abc"}
-    assert memory.since("a", positions["a"]) is Proof.COMPLETE  # which uses it
+    positions["a"] = memory.publish("a", b"{}").publication.position
+    assert memory.since("b", positions["b"]) is Proof.COMPLETE  # which is no use
     memory.publish("d", b"{}")
     assert [memory.since(room, positions[room]) for room in "ac"] == [Proof.COMPLETE] * 2
     assert memory.since("b", positions["b"]) is Proof.LOST
     assert memory.newest("b") == []
+
+
+def test_reading_and_joining_rooms_that_are_not_there_forgets_none(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=3))
+    position = memory.publish("r", b"{}", "key").publication.position
+    for number in range(100):
+        memory.relay.subscribe(f"joined {number}")
+        for room in (f"joined {number}", f"read {number}"):
+            assert memory.newest(room) == []
+        memory.relay.unsubscribe(f"joined {number}")
+    assert memory.since("r", position) is Proof.COMPLETE
+    assert memory.publish("r", b"{}", "key").duplicate
+
+
+def test_a_key_does_not_answer_with_what_was_forgotten(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=1))
+    first = memory.publish("r", b"{}", "key")
+    memory.publish("other", b"{}")
+    again = memory.publish("r", b"{}", "key")
+    assert not again.duplicate
+    assert memory.history("r", 1).publications == (again.publication,) != (first.publication,)
+    assert memory.publish("r", b"{}", "key") == Published(again.publication, duplicate=True)
+
+
+def test_a_room_that_was_empty_goes_on_unless_something_of_it_may_be_forgotten(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=1))
+    before = memory.history("r").top
+    memory.publish("r", b"one")
+    assert memory.since("r", before) is Proof.COMPLETE
+    memory.publish("other", b"{}")
+    between = memory.history("r").top
+    assert memory.since("r", before) is Proof.LOST
+    memory.publish("r", b"two")
+    assert [memory.since("r", position) for position in (before, between)] == [Proof.LOST, Proof.COMPLETE]
+
+
+def test_whoever_is_in_an_empty_room_misses_nothing_there(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=1))
+    memory.relay.subscribe("r")
+    before = memory.history("r").top
+    for room in "abc":
+        memory.publish(room, b"{}")
+    assert memory.since("r", before) is Proof.COMPLETE
+    memory.publish("r", b"one")
+    assert memory.since("r", before) is Proof.COMPLETE
 
 
 def test_subscribed_rooms_are_not_idle(memory: Memory) -> None:

@@ -6,14 +6,29 @@ import pytest
 
 from twisted_chat.core.publication import Position
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
-from twisted_chat.relay.position import beginning, following, forgettable, horizon
+from twisted_chat.relay.position import Moments, following, forgettable, horizon, new_epoch
 
 
-def test_a_beginning_is_before_the_first_of_a_history_of_its_own() -> None:
-    beginnings = [beginning() for _ in range(1_000)]
-    assert {(position.offset, position.tag) for position in beginnings} == {(0, 0)}
-    assert len({position.epoch for position in beginnings}) == 1_000
-    assert all(Position.parse(str(position)) == position for position in beginnings)
+def test_each_history_has_a_name_of_its_own() -> None:
+    names = {new_epoch() for _ in range(1_000)}
+    assert len(names) == 1_000
+    assert all(Position.parse(f"{name}-1-1") == Position(name, 1, 1) for name in names)
+
+
+def test_what_begins_is_newer_than_everything_that_was_stored() -> None:
+    moments = Moments("S", newest=100_000_000)
+    for now, tag in [(0.0, 100_000_001), (100.0, 100_000_001), (101.0, 101_000_000)]:
+        first = moments.first(now)
+        assert (first.offset, first.tag) == (1, tag)
+        assert first.epoch != moments.first(now).epoch
+
+
+def test_of_what_was_forgotten_the_newest_counts() -> None:
+    moments = Moments("S", newest=9)
+    assert (moments.empty(), moments.oldest()) == (Position("S", 0, 9), Position("S", 0, 0))
+    for tag in (3, 7, 5):
+        moments.forget(tag)
+    assert (moments.empty(), moments.oldest()) == (Position("S", 0, 9), Position("S", 0, 7))
 
 
 def test_positions_follow_each_other_with_the_microsecond_as_tag() -> None:

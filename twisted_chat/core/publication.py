@@ -18,9 +18,12 @@ _ID: Final = re.compile(r"([A-Za-z0-9]{1,32})-(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]
 class Position(Struct, frozen=True, gc=False):
     """A place in a room's history.
 
-    `epoch` names one history: another epoch means that nothing can be continued. `offset` counts publications from 1;
-    0 is before the first. `tag` is the microsecond (Unix time) at which the publication there was stored; it makes a
-    history that was rewritten behind our back visible. 0 where there is no publication yet.
+    `epoch` names one history: another epoch means that nothing can be continued. `offset` counts publications from 1.
+    `tag` is the microsecond (Unix time) at which the publication there was stored; it makes a history that was
+    rewritten behind our back visible.
+
+    Offset 0 is a room without publications. Nothing is stored for such a room, so `epoch` names the store that was
+    asked, and `tag` is a moment of that store: the room was empty then. See `continues`.
     """
 
     epoch: str
@@ -40,12 +43,27 @@ class Position(Struct, frozen=True, gc=False):
 class Publication(Struct, frozen=True, gc=False):
     """One message as stored: `data` is its JSON object, which relays and rooms never look into.
 
-    `previous` is the tag of the publication before it (0 before the first), so that publications form a chain.
+    `previous` is the tag of the publication before it, so that publications form a chain. In the first of a history it
+    is a moment since which nothing of the room has been forgotten.
     """
 
     position: Position
     previous: int
     data: bytes
+
+
+def continues(position: Position, publication: Publication) -> bool:
+    """Return whether `publication` is the one right after `position`.
+
+    The first publication of a history continues an empty room if nothing that was published after that position can
+    have been forgotten. That both are of one store is for the relay to check.
+    """
+    at = publication.position
+    if at.offset != position.offset + 1:
+        return False
+    if at.epoch == position.epoch:
+        return publication.previous == position.tag
+    return position.offset == 0 and publication.previous <= position.tag < at.tag
 
 
 class Published(Struct, frozen=True, gc=False):

@@ -23,7 +23,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
-from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since
+from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since, continues
 
 PAGE: Final = 200
 """Publications asked for at a time."""
@@ -149,7 +149,7 @@ class Room(Generic[M]):
     def _follow(self, publication: Publication) -> bool:
         """Take the next publication. False when it does not continue our history and the room asks for what does."""
         assert self.position is not None
-        if _continues(self.position, publication):
+        if continues(self.position, publication):
             self._advance(publication)
             return True
         if _known(self.position, publication):
@@ -207,10 +207,13 @@ class Room(Generic[M]):
             for publication in answer.publications:
                 self._advance(publication)
             again = again or answer.proof is Proof.MORE
+            if answer.proof is Proof.COMPLETE:
+                self.position = answer.top  # another one where the room is empty: relays forget the old in time
         else:
             # It did not ask from there. What came proves it, or what is to come, or the next answer
             came = [self.position, *(each.position for each in self._buffer)]
-            again = again or not (answer.top in came[self._mark :] or _is_ahead(answer.top, came[-1]))
+            first = self._mark == 0 and bool(self._buffer) and continues(answer.top, self._buffer[0])
+            again = again or not (first or answer.top in came[self._mark :] or _is_ahead(answer.top, came[-1]))
         self._asks_since = True
         if again:
             self.sync()
@@ -330,7 +333,7 @@ class Room(Generic[M]):
         """Whether neither what waits nor the room goes on where it began."""
         assert catching.position is not None
         if catching.buffer:
-            return not _continues(catching.position, catching.buffer[0])
+            return not continues(catching.position, catching.buffer[0])
         return self.position is not None and _is_ahead(self.position, catching.position)
 
     def _caught_up(self, member: M, catching: _CatchingUp) -> None:
@@ -359,7 +362,7 @@ class Room(Generic[M]):
         assert catching.position is not None
         # The room may still be in the history that was lost: what the member had of that is not given again
         had = catching.left is not None and _known(catching.left, publication)
-        if _continues(catching.position, publication) and not had:
+        if continues(catching.position, publication) and not had:
             catching.position = publication.position
             member.receive((publication,))
         elif not _known(catching.position, publication):
@@ -382,31 +385,26 @@ class Room(Generic[M]):
             del self._catching[member]
             self._audience.add(member)
             member.live(at)
-        elif at.epoch != self.position.epoch or at.offset <= self.position.offset:
+        elif not _is_ahead(at, self.position):
             self.sync()  # it has just read the history, and that is not what the room believes
 
 
 def _beginning(begin: Position | None, answer: History) -> tuple[tuple[Publication, ...], Position]:
     """What one is given that asked for the newest, and where it stands then: no further than where it began."""
     top = answer.top
-    if begin is None or begin.epoch != top.epoch or begin.offset >= top.offset:
+    if begin is None or begin.offset >= top.offset or (begin.offset and begin.epoch != top.epoch):
         return answer.publications, top
     publications = tuple(each for each in answer.publications if each.position.offset <= begin.offset)
     return publications, publications[-1].position if publications else begin
 
 
 def _is_ahead(position: Position, other: Position) -> bool:
-    return position.epoch == other.epoch and position.offset > other.offset
+    return position.offset > other.offset and (position.epoch == other.epoch or not other.offset)
 
 
 def _before(publication: Publication) -> Position:
     at = publication.position
     return Position(at.epoch, at.offset - 1, publication.previous)
-
-
-def _continues(position: Position, publication: Publication) -> bool:
-    at = publication.position
-    return at.epoch == position.epoch and at.offset == position.offset + 1 and publication.previous == position.tag
 
 
 def _known(position: Position, publication: Publication) -> bool:

@@ -13,10 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from twisted_chat.core.errors import Reason
-from twisted_chat.core.publication import History, Position, Publication, Published, Question
+from twisted_chat.core.publication import History, Publication, Published, Question
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents
-from twisted_chat.relay.position import beginning, following, forgettable, horizon
+from twisted_chat.relay.position import Moments, following, forgettable, horizon, new_epoch
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
 
 SWEEP_SECONDS: Final = 60.0
@@ -29,8 +29,9 @@ class MemoryLimits:
     """What the whole relay keeps at most; `HistoryLimits` is about each room.
 
     idle_rooms
-        rooms without subscriber whose history is kept, 1 or more; beyond that the one that was longest unused is
-        forgotten. Who comes back to a forgotten room is told that its position is lost.
+        rooms without subscriber whose history is kept, 1 or more; beyond that the one is forgotten of whose last
+        publication, or last subscriber, it is the longest ago; reading is no use. Who comes back to a forgotten room is
+        told that its position is lost.
     history_bytes
         of publications in all rooms; above it idle rooms are forgotten in the same order, and when there are none, a
         room gives up its own oldest publications for each new one
@@ -63,6 +64,7 @@ class MemoryRelay(LocalPresence):
         self._history = history
         self._limits = limits
         self._wall_clock = wall_clock
+        self._moments = Moments(new_epoch())
         self._rooms: dict[str, _Room] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
@@ -73,6 +75,7 @@ class MemoryRelay(LocalPresence):
 
     def start(self, events: RelayEvents) -> Deferred[None]:
         self._open(events)
+        self._moments = Moments(new_epoch())
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = self._reactor
         self._sweeper.start(SWEEP_SECONDS, now=False)
@@ -101,15 +104,19 @@ class MemoryRelay(LocalPresence):
 
     def unsubscribe(self, room: str) -> None:
         super().unsubscribe(room)
-        if room in self._rooms:
-            self._idle[room] = None
-            self._bound_idle()
+        kept = self._rooms.get(room)
+        if kept is None:
+            return
+        if kept.top.offset:
+            self._use(room)
+        else:
+            del self._rooms[room]
 
     def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         now = self._reactor.seconds()
-        if key is not None and (known := self._keys.get(room, key, now)) is not None:
+        if key is not None and (known := self._known(room, key, now)) is not None:
             return succeed(Published(known, duplicate=True))
         publication = self._store(room, data, self._wall_clock())
         if key is not None:
@@ -123,13 +130,27 @@ class MemoryRelay(LocalPresence):
     def history(self, room: str, question: Question) -> Deferred[History]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
-        kept = self._room(room)
+        kept = self._rooms.get(room)
+        if kept is None:
+            kept = _Room(self._moments)
+            # While somebody is there, nothing can be forgotten of the room, whatever happens to others.
+            if room in self._subscribed:
+                self._rooms[room] = kept
         self._bytes -= kept.trim(horizon(self._history, self._wall_clock()))
-        return succeed(answer(question, kept.top, kept.read))
+        return succeed(answer(question, kept.top, kept.read, kept.oldest))
+
+    def _known(self, room: str, key: str, now: float) -> Publication | None:
+        """What was stored under the key, unless it was forgotten with the room."""
+        known, kept = self._keys.get(room, key, now), self._rooms.get(room)
+        return known if known is not None and kept is not None and known.position.epoch == kept.top.epoch else None
 
     def _store(self, room: str, data: bytes, now: float) -> Publication:
-        kept = self._room(room)
-        publication = kept.append(data, now)
+        kept = self._rooms.get(room)
+        if kept is None:
+            kept = self._rooms[room] = _Room(self._moments)
+        publication = kept.append(data, self._moments, now)
+        if room not in self._subscribed:
+            self._use(room)
         # What is too old goes with the next sweep; nobody is given it.
         self._bytes += len(data) + OVERHEAD - kept.shorten(self._history.count)
         if self._bytes > self._limits.history_bytes:
@@ -157,17 +178,9 @@ class MemoryRelay(LocalPresence):
 
     # Rooms that nobody subscribed to are kept in the order of their last use
 
-    def _room(self, name: str) -> _Room:
-        room = self._rooms.get(name)
-        if room is None:
-            room = self._rooms[name] = _Room()
-        if name not in self._subscribed:
-            self._idle[name] = None
-            self._idle.move_to_end(name)
-            self._bound_idle()
-        return room
-
-    def _bound_idle(self) -> None:
+    def _use(self, room: str) -> None:
+        self._idle[room] = None
+        self._idle.move_to_end(room)
         while len(self._idle) > self._limits.idle_rooms:
             self._forget(next(iter(self._idle)))
 
@@ -181,7 +194,9 @@ class MemoryRelay(LocalPresence):
 
     def _forget(self, name: str) -> None:
         del self._idle[name]
-        self._bytes -= self._rooms.pop(name).size()
+        room = self._rooms.pop(name)
+        self._bytes -= room.size()
+        self._moments.forget(room.top.tag)
 
     def _sweep(self) -> None:
         """Let go what is too old."""
@@ -190,24 +205,29 @@ class MemoryRelay(LocalPresence):
         for room in self._rooms.values():
             self._bytes -= room.trim(oldest)
         over = forgettable(self._history, now)
-        for name in [name for name in self._idle if 0 < self._rooms[name].top.tag < over]:
+        for name in [name for name in self._idle if self._rooms[name].top.tag < over]:
             self._forget(name)
         self._keys.expire(self._reactor.seconds())
 
 
 class _Room:
-    """What is kept of one room."""
+    """What is kept of one room; without publications, only while somebody is there."""
 
-    __slots__ = ("publications", "top")
+    __slots__ = ("oldest", "publications", "top")
 
-    def __init__(self) -> None:
-        self.top: Position = beginning()
+    def __init__(self, moments: Moments) -> None:
+        self.top = moments.empty()
+        self.oldest: Final = moments.oldest()
         self.publications: deque[Publication] = deque()
 
-    def append(self, data: bytes, now: float) -> Publication:
-        position = following(self.top, now)
-        publication = Publication(position, self.top.tag, data)
-        self.top = position
+    def append(self, data: bytes, moments: Moments, now: float) -> Publication:
+        if self.top.offset:
+            publication = Publication(following(self.top, now), self.top.tag, data)
+        else:
+            publication = Publication(moments.first(now), self.oldest.tag, data)
+        self.top = position = publication.position
+        if position.tag > moments.newest:
+            moments.newest = position.tag
         self.publications.append(publication)
         return publication
 

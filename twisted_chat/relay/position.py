@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_chat.core.publication import Position
@@ -14,9 +15,45 @@ _EPOCH_LENGTH: Final = 8
 """47 bits: two histories of one room never share an epoch, and every message carries it."""
 
 
-def beginning() -> Position:
-    """Before the first publication of a history that nobody has seen yet."""
-    return Position("".join(secrets.choice(_LETTERS) for _ in range(_EPOCH_LENGTH)), 0, 0)
+def new_epoch() -> str:
+    """Return the name of a history or of a store that nobody has seen yet."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(_EPOCH_LENGTH))
+
+
+@dataclass(slots=True)
+class Moments:
+    """What a store remembers of the rooms that it no longer has: not one of them, only two moments.
+
+    With these it can tell whether an empty room has been empty ever since a reader was told so, and nothing has to be
+    kept for the reader. The clock is that of the publications, so a wall clock that is set back does no harm.
+
+    epoch
+        names the store
+    newest
+        no publication that was ever stored has a larger tag
+    forgotten
+        every publication of a forgotten room has at most this tag
+    """
+
+    epoch: str
+    newest: int = 0
+    forgotten: int = 0
+
+    def empty(self) -> Position:
+        """Return the position of a room that has no publications now."""
+        return Position(self.epoch, 0, self.newest)
+
+    def oldest(self) -> Position:
+        """Return the earliest position of an empty room that can still be continued."""
+        return Position(self.epoch, 0, self.forgotten)
+
+    def first(self, now: float) -> Position:
+        """Return the position of the first publication of a new history. `newest` is for the caller to set."""
+        return Position(new_epoch(), 1, max(microseconds(now), self.newest + 1))
+
+    def forget(self, tag: int) -> None:
+        """Take note that a room is forgotten whose newest publication had this tag."""
+        self.forgotten = max(self.forgotten, tag)
 
 
 def following(top: Position, now: float) -> Position:

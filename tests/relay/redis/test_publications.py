@@ -12,11 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.relay.redis_server import RedisServer
-from twisted_chat.core.publication import Before, History, Newest, Position, Publication, Published, Question, Since
+from twisted_chat.core.publication import (
+    Before,
+    History,
+    Newest,
+    Position,
+    Proof,
+    Publication,
+    Published,
+    Question,
+    Since,
+    continues,
+)
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.names import Names
-from twisted_chat.relay.redis.publications import EMPTY_ROOM_MS, Storage, parse
+from twisted_chat.relay.redis.publications import EMPTY_ROOM_SECONDS, Storage, parse
 from twisted_chat.relay.redis.scripts import Call
 
 NAMES = Names()
@@ -82,7 +93,9 @@ def test_it_answers_as_the_other_relays_do(
     room = str(uuid4())
     storage = Storage(Names(), HistoryLimits(count=count, age=3_600.0))
     [reply] = run(redis_server, storage.ask(room, Newest(0)))
-    top = storage.answer(Newest(0), reply).top
+    top = empty = storage.answer(Newest(0), reply).top
+    # The server is younger than the history may be.
+    oldest = Position(empty.epoch, 0, int(redis_server.command("HGET", NAMES.store_key, "t")))
     kept: list[Publication] = []
     keys: dict[str, Publication] = {}
     known = [top]
@@ -95,8 +108,8 @@ def test_it_answers_as_the_other_relays_do(
                 continue
             assert not duplicate
             stored = Publication(stored.position, stored.previous, data)
-            assert (stored.position.epoch, stored.position.offset) == (top.epoch, top.offset + 1)
-            assert stored.previous == top.tag < stored.position.tag
+            assert continues(top, stored)
+            assert stored.previous < stored.position.tag
             top = stored.position
             kept.append(stored)
             known.append(top)
@@ -105,11 +118,16 @@ def test_it_answers_as_the_other_relays_do(
         questions = [each.question(known) for each in asked]
         calls = [storage.ask(room, question) for question in questions]
         for question, reply in zip(questions, run(redis_server, *calls) if calls else [], strict=True):
-            assert storage.answer(question, reply) == expected(question, top, kept[-count:] if count else [])
+            assert storage.answer(question, reply) == expected(question, top, kept, count, oldest)
 
 
-def expected(question: Question, top: Position, kept: Sequence[Publication]) -> History:
-    return answer(question, top, lambda first, last: [one for one in kept if first <= one.position.offset <= last])
+def expected(
+    question: Question, top: Position, published: Sequence[Publication], count: int, oldest: Position
+) -> History:
+    kept = published[-count:] if count else []
+    return answer(
+        question, top, lambda first, last: [one for one in kept if first <= one.position.offset <= last], oldest
+    )
 
 
 # Names and lives
@@ -161,17 +179,61 @@ def test_what_is_kept_for_ever_does_not_expire(redis_server: RedisServer, storag
     assert redis_server.command("PTTL", NAMES.position_key(room)) == -1
 
 
-def test_rooms_that_were_only_looked_at_are_soon_forgotten(redis_server: RedisServer, storage: Storage) -> None:
+def ask(server: RedisServer, storage: Storage, room: str, question: Question) -> History:
+    [reply] = run(server, storage.ask(room, question))
+    return storage.answer(question, reply)
+
+
+def test_a_room_that_is_only_looked_at_is_not_there(redis_server: RedisServer, storage: Storage) -> None:
     room = str(uuid4())
-    run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, NAMES.position_key(room)) <= EMPTY_ROOM_MS / 1000
-    redis_server.command("PEXPIRE", NAMES.position_key(room), "5000")
-    run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, NAMES.position_key(room)) > 500, "someone is there"
-    run(redis_server, storage.publish(room, b"x", None))
-    redis_server.command("PEXPIRE", NAMES.position_key(room), "900000")
-    run(redis_server, storage.ask(room, Newest(1)))
-    assert lives(redis_server, NAMES.position_key(room)) > 800, "it was shortened"
+    top = ask(redis_server, storage, room, Newest(1)).top
+    assert ask(redis_server, storage, room, Since(top, 1)).proof is Proof.COMPLETE
+    assert redis_server.command("KEYS", f"*{room}*") == []
+
+
+def test_an_empty_room_goes_on_while_nothing_of_it_can_be_forgotten(
+    redis_server: RedisServer, storage: Storage
+) -> None:
+    room, other = str(uuid4()), Storage(NAMES, HistoryLimits(count=100, age=0.0))
+    top = ask(redis_server, storage, room, Newest(1)).top
+    longest = (storage.position_ms - 1_000) * 1_000
+    oldest, now = top.tag - longest, top.tag
+    began = redis_server.command("HGET", NAMES.store_key, "t")
+    try:
+        redis_server.command("HSET", NAMES.store_key, "t", "1")
+        early = Position(top.epoch, 0, oldest - int(EMPTY_ROOM_SECONDS * 1e6))
+        late = Position(top.epoch, 0, now - longest // 2)
+        proofs = [ask(redis_server, storage, room, Since(each, 1)).proof for each in (early, late)]
+        assert proofs == [Proof.LOST, Proof.COMPLETE]
+        assert ask(redis_server, other, room, Since(early, 1)).proof is Proof.COMPLETE, "nothing is ever forgotten"
+        [(_, text)] = run(redis_server, storage.publish(room, b"x", None))
+        stored = parse(text)
+        assert [continues(each, stored) for each in (early, late, top)] == [False, True, True]
+    finally:
+        redis_server.command("HSET", NAMES.store_key, "t", began)
+
+
+def test_a_room_that_an_earlier_version_looked_at_goes_on(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    redis_server.command("HSET", NAMES.position_key(room), "e", "Old", "o", "0", "t", "0")
+    before = Position("Old", 0, 0)
+    assert ask(redis_server, storage, room, Newest(1)).top == before
+    assert ask(redis_server, storage, room, Since(before, 1)).proof is Proof.COMPLETE
+    [(_, text)] = run(redis_server, storage.publish(room, b"x", None))
+    assert text.endswith(b":0:Old:")
+    answered = ask(redis_server, storage, room, Since(before, 1))
+    assert (answered.proof, [one.data for one in answered.publications]) == (Proof.COMPLETE, [b"x"])
+
+
+def test_a_key_does_not_answer_with_a_history_that_is_lost(redis_server: RedisServer, storage: Storage) -> None:
+    room = str(uuid4())
+    [(_, lost)] = run(redis_server, storage.publish(room, b"x", "key"))
+    redis_server.command("DEL", NAMES.position_key(room))
+    [(duplicate, text)] = run(redis_server, storage.publish(room, b"x", "key"))
+    assert not duplicate
+    assert parse(text).position.epoch != parse(lost).position.epoch
+    [(duplicate, again)] = run(redis_server, storage.publish(room, b"x", "key"))
+    assert (duplicate, parse(again).position) == (1, parse(text).position)
 
 
 def test_redis_keeps_little_more_than_the_count(redis_server: RedisServer) -> None:

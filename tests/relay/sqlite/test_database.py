@@ -29,7 +29,7 @@ class Chat:
         self.open(HistoryLimits(count=100, age=HOUR))
 
     def open(self, history: HistoryLimits, max_bytes: int = MAX_BYTES) -> None:
-        self.database = ChatDatabase(self.path, history, max_bytes)
+        self.database = ChatDatabase(self.path, history, max_bytes, self.occupied)
 
     def reopen(self, history: HistoryLimits = HistoryLimits(count=100, age=HOUR), max_bytes: int = MAX_BYTES) -> None:  # noqa: B008
         self.database.close()
@@ -54,7 +54,7 @@ class Chat:
     def sweep(self) -> int:
         """How many steps it took."""
         steps = 1
-        while self.database.sweep(self.now, self.occupied):
+        while self.database.sweep(self.now):
             steps += 1
         return steps
 
@@ -184,11 +184,16 @@ def test_positions_go_on_after_a_restart(chat: Chat) -> None:
     assert chat.newest("r") == [b"one", b"two", b"three"]
 
 
-def test_a_room_without_publications_has_another_epoch_after_a_restart(chat: Chat) -> None:
+def test_a_room_that_was_empty_goes_on_after_a_restart(chat: Chat) -> None:
     before = chat.top("r")
     chat.reopen()
-    assert chat.top("r").epoch != before.epoch
-    assert chat.since("r", before) is Proof.LOST
+    assert chat.top("r") == before
+    chat.say("other", b"{}")
+    chat.reopen()
+    assert chat.since("r", before) is Proof.COMPLETE
+    chat.say("r", b"{}")
+    chat.reopen()
+    assert chat.since("r", before) is Proof.COMPLETE
 
 
 def test_rooms_asked_for_but_never_used_take_no_space(chat: Chat) -> None:
@@ -197,17 +202,15 @@ def test_rooms_asked_for_but_never_used_take_no_space(chat: Chat) -> None:
     assert chat.rows("rooms") == 0
 
 
-def test_of_too_many_rooms_without_publications_the_longest_unused_gets_another_epoch(
-    chat: Chat, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rooms_that_are_not_at_hand_are_found_again(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "ROOMS_REMEMBERED", 10)
     first, watched = chat.top("first"), chat.top("watched")
     [used] = chat.say("used", b"{}")
     for number in range(12):
-        chat.top(f"other {number}")
+        chat.say(f"other {number}", b"{}")
         assert chat.since("watched", watched) is Proof.COMPLETE
     assert chat.since("used", used) is Proof.COMPLETE
-    assert chat.since("first", first) is Proof.LOST
+    assert chat.since("first", first) is Proof.COMPLETE
 
 
 def test_closing_leaves_one_file(chat: Chat) -> None:
@@ -291,7 +294,7 @@ def test_a_sweep_comes_past_rooms_that_live(chat: Chat, monkeypatch: pytest.Monk
     chat.now += HOUR / 2 + 1
     for _ in range(2):
         steps = 1
-        while chat.database.sweep(chat.now, ()):
+        while chat.database.sweep(chat.now):
             steps += 1
             assert steps < 20
         assert chat.rows("rooms") == 20
@@ -307,7 +310,7 @@ def test_a_new_room_never_answers_with_keys_of_one_that_is_forgotten(
         chat.store(Draft("r", b"old", f"key {number}"))
     began = chat.now
     chat.now += HOUR + 1
-    chat.database.sweep(chat.now, ())
+    chat.database.sweep(chat.now)
     assert chat.rows("rooms") == 0
     assert chat.rows("keys") == 3
     # Set back, so that those keys have not expired.

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from twisted_chat.relay.interface import RelayError
+from twisted_chat.core.publication import Newest, Position, Proof, Publication, Since
+from twisted_chat.relay.interface import HistoryLimits, RelayError
+from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 from twisted_chat.relay.sqlite.file import APPLICATION, SCHEMA, Transaction, open_file
 
 ROOMY = 1 << 30
@@ -129,6 +131,55 @@ def test_the_database_of_another_program_is_left_as_it_is(path: Path, applicatio
     before = path.read_bytes()
     assert refusal(path) == "is the database of another program; name another path"
     assert path.read_bytes() == before
+
+
+SCHEMA_1 = """
+    PRAGMA auto_vacuum = INCREMENTAL;
+    CREATE TABLE rooms (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL, offset INTEGER NOT NULL,
+        tag INTEGER NOT NULL);
+    CREATE TABLE publications (
+        id INTEGER PRIMARY KEY, room INTEGER NOT NULL, offset INTEGER NOT NULL, tag INTEGER NOT NULL,
+        previous INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE (room, offset));
+    CREATE TABLE keys (
+        id INTEGER PRIMARY KEY, room INTEGER NOT NULL, key BLOB NOT NULL, expires INTEGER NOT NULL,
+        offset INTEGER NOT NULL, tag INTEGER NOT NULL, previous INTEGER NOT NULL, data BLOB NOT NULL,
+        UNIQUE (room, key));
+    CREATE TABLE probe (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, filler BLOB NOT NULL);
+    INSERT INTO rooms VALUES (1, 'r', 'OldEpoch', 2, 2000000), (7, 's', 'Another1', 1, 3000000);
+    INSERT INTO publications VALUES
+        (1, 1, 1, 1000000, 0, x'7b7d'), (2, 1, 2, 2000000, 1000000, x'7b2278227d'), (3, 7, 1, 3000000, 0, x'7b7d');
+    INSERT INTO keys VALUES (1, 1, x'6b', 300000000, 1, 1000000, 0, x'7b7d');
+    PRAGMA application_id = 1953973096;
+    PRAGMA user_version = 1;
+"""
+"""A file as the first version left it."""
+
+
+def test_a_file_of_the_first_schema_goes_on(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(SCHEMA_1)
+    for _ in range(2):
+        with closing(ChatDatabase(path, HistoryLimits())) as database:
+            history = database.history("r", Since(Position("OldEpoch", 0, 0), 10), 4.0)
+            assert (history.proof, [one.data for one in history.publications]) == (Proof.COMPLETE, [b"{}", b'{"x"}'])
+            assert history.top == Position("OldEpoch", 2, 2_000_000)
+            [again] = database.store([Draft("r", b"{}", "k")], 5.0)
+            assert (again.duplicate, again.publication.position) == (True, Position("OldEpoch", 1, 1_000_000))
+            before = database.history("new", Newest(0), 5.0).top
+    with closing(ChatDatabase(path, HistoryLimits())) as database:
+        published = database.store([Draft("r", b"third"), Draft("new", b"first")], 5.0)
+        assert published[0].publication == Publication(Position("OldEpoch", 3, 5_000_000), 2_000_000, b"third")
+        assert database.history("new", Since(before, 10), 6.0).publications == (published[1].publication,)
+
+
+def test_a_file_of_the_first_schema_that_is_full_can_be_read(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(SCHEMA_1)
+        old.execute("UPDATE publications SET data = zeroblob(500000)")
+        old.commit()
+    with closing(ChatDatabase(path, HistoryLimits(), max_bytes=1 << 20)) as database:
+        assert len(database.history("r", Newest(10), 4.0).publications) == 2
 
 
 def test_a_newer_schema(path: Path) -> None:

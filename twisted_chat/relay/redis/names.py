@@ -38,6 +38,11 @@ class Names:
         """When each node counts as dead."""
         return b"%b:nodes" % self.prefix
 
+    @property
+    def store_key(self) -> bytes:
+        """Which store this is, and since when."""
+        return b"%b:store" % self.prefix
+
     def position_key(self, room: str) -> bytes:
         """Where the room stands."""
         return b"%b:%b:position" % (self.prefix, _tag(room))

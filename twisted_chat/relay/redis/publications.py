@@ -14,9 +14,8 @@ from twisted_chat.relay.position import horizon
 from twisted_chat.relay.redis.names import Names
 from twisted_chat.relay.redis.scripts import HISTORY, PUBLISH, Call
 
-EMPTY_ROOM_MS: Final = 600_000
-"""How long the position of a room without publications is kept when nobody is in it. Anyone can make one up by looking
-at it, so they must not pile up."""
+EMPTY_ROOM_SECONDS: Final = 60.0
+"""How far apart the positions are that an empty room is given, at most: all that are in it agree on where it stands."""
 _LONGEST_MS: Final = 10**15
 _LETTERS: Final = string.ascii_letters + string.digits
 
@@ -27,6 +26,9 @@ class Storage:
     def __init__(self, names: Names, limits: HistoryLimits) -> None:
         self.position_ms: Final = _milliseconds(max(limits.age, limits.keys)) if limits.age else 0
         """How long the position of a room outlives its last publication; 0: for ever."""
+        # Redis forgets to the millisecond, by a clock that is read at another moment.
+        self._remembered_ms: Final = self.position_ms - min(self.position_ms // 10, 1_000)
+        self._empty_us: Final = int(min(EMPTY_ROOM_SECONDS * 1e6, (self.position_ms or _LONGEST_MS) * 1000 / 4))
         self._names: Final = names
         self._limits = limits
         lives = (_milliseconds(limits.age), self.position_ms, _milliseconds(limits.keys))
@@ -34,36 +36,43 @@ class Storage:
 
     def publish(self, room: str, data: bytes, key: str | None) -> Call:
         names = self._names
-        keys: tuple[bytes, ...] = (names.position_key(room), names.stream_key(room))
+        keys: tuple[bytes, ...] = (names.position_key(room), names.stream_key(room), names.store_key)
         if key is not None:
             keys = (*keys, names.idempotency_key(room, key))
-        return Call(PUBLISH, keys, (data, _epoch(), *self._constants, names.channel(room)))
+        return Call(PUBLISH, keys, (data, _epoch(), *self._constants, names.channel(room), self._remembered_ms))
 
     def ask(self, room: str, question: Question) -> Call:
         epoch, place, up_to, after = _slice(question)
         return Call(
             HISTORY,
-            (self._names.position_key(room), self._names.stream_key(room)),
-            (_epoch(), EMPTY_ROOM_MS, epoch, place, up_to, after),
+            (self._names.position_key(room), self._names.stream_key(room), self._names.store_key),
+            (_epoch(), epoch, place, up_to, after),
         )
 
     def answer(self, question: Question, reply: Sequence[Any]) -> History:
-        name, offset, tag, up_to, after, (seconds, microseconds) = reply
-        epoch = name.decode("ascii")
-        top = Position(epoch, int(offset), int(tag))
+        name, offset, tag, up_to, after, (seconds, microseconds), store, began = reply
+        oldest, empty = self._empty(store, int(began), int(seconds) * 1_000_000 + int(microseconds))
+        top = empty if name is None else Position(name.decode("ascii"), int(offset), int(tag))
+        epoch = top.epoch
         # What the limits no longer allow may still be there: Redis drops it in larger pieces.
         first_kept = top.offset - self._limits.count + 1
-        oldest = horizon(self._limits, int(seconds) + int(microseconds) / 1e6)
+        age = horizon(self._limits, int(seconds) + int(microseconds) / 1e6)
         found = [_entry(epoch, *entry) for entry in (*reversed(up_to), *after)]
 
         def read(first: int, last: int) -> list[Publication]:
             return [
                 each
                 for each in found
-                if max(first, first_kept) <= each.position.offset <= last and each.position.tag >= oldest
+                if max(first, first_kept) <= each.position.offset <= last and each.position.tag >= age
             ]
 
-        return answer(question, top, read)
+        return answer(question, top, read, oldest)
+
+    def _empty(self, store: bytes, began: int, now: int) -> tuple[Position, Position]:
+        """The earliest position of an empty room that can be continued, and the one that it has now."""
+        forgotten = max(began, now - self._remembered_ms * 1000) if self._remembered_ms else began
+        epoch = store.decode("ascii")
+        return Position(epoch, 0, forgotten), Position(epoch, 0, max(forgotten, now - now % self._empty_us))
 
 
 def parse(text: bytes) -> Publication:
@@ -84,9 +93,14 @@ def _slice(question: Question) -> tuple[str, str, int, int]:
         case Newest(limit):
             return "", "+", limit + 1, 0
         case Since(position, limit):
-            return position.epoch or "-", _place(position), 0, max(limit, 1)
+            return _history(position), _place(position), 0, max(limit, 1)
         case Before(position, limit):
-            return position.epoch or "-", _place(position), limit + 2, 1
+            return _history(position), _place(position), limit + 2, 1
+
+
+def _history(position: Position) -> str:
+    """Any may follow an empty room."""
+    return (position.epoch or "-") if position.offset else ""
 
 
 def _place(position: Position) -> str:

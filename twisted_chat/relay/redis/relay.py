@@ -117,7 +117,6 @@ class RedisRelay:
             names,
             execute,
             rooms=self._subscriptions.rooms.values,
-            look=lambda room: self._ask(room, Newest(0)),
             told=self._top,
             position_ms=self._storage.position_ms,
             failed=partial(self._refusals.refused, CHECKING),

@@ -16,6 +16,7 @@ from twisted_chat.waiting import gather
 
 EVERY: Final = (25.0, 40.0)
 """Seconds between two rounds, at least and at most."""
+EMPTY_ROOM_MS: Final = 600_000
 AT_ONCE: Final = 250
 """Rooms that are asked for together."""
 
@@ -25,8 +26,6 @@ class TopCheck:
 
     rooms
         those to ask for
-    look
-        asks for the history of a room without publications, which keeps its position alive
     told
         is called with each room and its position, but not where a publication came meanwhile: that shows by itself
         whether one before it was lost
@@ -42,7 +41,6 @@ class TopCheck:
         names: Names,
         execute: Callable[..., Deferred[Any]],
         rooms: Callable[[], Collection[str]],
-        look: Callable[[str], Deferred[Any]],
         told: Callable[[str, Position], None],
         position_ms: int,
         failed: Callable[[Failure], None],
@@ -51,7 +49,6 @@ class TopCheck:
         self._names: Final = names
         self._execute = execute
         self._rooms = rooms
-        self._look = look
         self._told = told
         self._position_ms = position_ms
         self._failed = failed
@@ -91,7 +88,7 @@ class TopCheck:
     def _found(self, room: str, reply: list[bytes | None], *, renew: bool) -> None:
         epoch, offset, tag = reply
         if epoch is None or offset is None or tag is None:
-            position = Position("", 0, 0)  # forgotten: nobody can be there
+            position = Position("", 0, 0)  # empty: nobody can be there, all prove again that they may go on
         else:
             position = Position(epoch.decode("ascii"), int(offset), int(tag))
             self._keep(room, position, renew=renew)
@@ -100,7 +97,8 @@ class TopCheck:
 
     def _keep(self, room: str, position: Position, *, renew: bool) -> None:
         if not position.offset:
-            self._look(room).addErrback(_ignore)
+            # Of an earlier version, which kept positions of empty rooms for ten minutes.
+            self._execute("PEXPIRE", self._names.position_key(room), EMPTY_ROOM_MS).addErrback(_ignore)
         elif self._position_ms and renew:
             self._execute("PEXPIRE", self._names.position_key(room), self._position_ms).addErrback(_ignore)
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,15 +14,17 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
-from twisted_chat.relay.position import beginning, following, horizon, microseconds
+from twisted_chat.relay.position import Moments, following, horizon, microseconds
 from twisted_chat.relay.sqlite.file import Transaction, open_file
 from twisted_chat.relay.sqlite.rows import Row, insert, select
 from twisted_chat.relay.sqlite.sweep import Sweep
 
 MAX_BYTES: Final = 1 << 30
 ROOMS_REMEMBERED: Final = 50_000
-"""Rooms whose position is at hand. That of a room without any publication is nowhere else: when so many others were
-used after it, it has a new epoch, and who was there is told that its position is lost."""
+"""Rooms whose position is at hand, so that it need not be read."""
+EMPTY_ROOMS: Final = 1_000
+"""Rooms that somebody is, or was, in and that have no publications: beyond twice those who somebody is in, and so many
+more, the others are forgotten at once, otherwise with the next sweep."""
 TRIM_EVERY: Final = 32
 """Publications of a room between two deletions of what its count no longer allows."""
 TRIM_ROWS: Final = 1_000
@@ -46,12 +48,25 @@ class ChatDatabase:
     any other trouble with the disk; its ``__cause__`` is what SQLite said. Nothing is changed then.
     """
 
-    def __init__(self, path: Path, history: HistoryLimits, max_bytes: int = MAX_BYTES) -> None:
-        """Open the file or make it. Raises `RelayError`, see `open_file`."""
+    def __init__(
+        self,
+        path: Path,
+        history: HistoryLimits,
+        max_bytes: int = MAX_BYTES,
+        occupied: Container[str] = frozenset(),
+    ) -> None:
+        """Open the file or make it. Raises `RelayError`, see `open_file`.
+
+        `occupied`: rooms whose position must live on, although nothing of them is kept; looked into at any time.
+        """
         self._connection = open_file(path, max_bytes)
         self._history = history
-        self._sweep = Sweep(self._connection, history, max_bytes)
+        self._occupied = occupied
+        self._moments = _moments(self._connection)
+        self._sweep = Sweep(self._connection, history, max_bytes, self._moments, occupied)
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._empty: dict[str, _Room] = {}
+        self._most_empty = EMPTY_ROOMS
         # Of rooms that were forgotten too, while anything mentions them.
         (self._last_id,) = self._connection.execute(
             "SELECT max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM keys), 0))"
@@ -60,20 +75,26 @@ class ChatDatabase:
     def store(self, drafts: Sequence[Draft], now: float) -> list[Published]:
         """Make them durable, in this order, all or none."""
         with _refusing():
-            batch = _Batch(self._load({draft.room for draft in drafts}), now)
+            batch = _Batch(self._load({draft.room for draft in drafts}), replace(self._moments), now)
             self._recall_keys(batch, drafts)
             published = [batch.add(draft) for draft in drafts]
             if batch.tops:
                 with Transaction(self._connection):
                     self._write(batch)
             for name, top in batch.tops.items():
-                batch.rooms[name].top = top
+                room = self._rooms[name] = batch.rooms[name]
+                room.top = top
+                self._empty.pop(name, None)
+            self._moments.newest = batch.moments.newest
             return published
 
     def history(self, room: str, question: Question, now: float) -> History:
         """Answer a question about a room's past."""
         with _refusing():
             here = self._load({room})[room]
+            if not here.top.offset and room in self._occupied:
+                # While somebody is there, nothing can be forgotten of the room, whatever happens to others.
+                self._remember_empty(room, here)
             oldest = horizon(self._history, now)
             first_kept = self._first_kept(here.top)
 
@@ -85,17 +106,15 @@ class ChatDatabase:
                 ).fetchall()
                 return [here.publication(*row) for row in rows]
 
-            return answer(question, here.top, read)
+            return answer(question, here.top, read, here.oldest)
 
-    def sweep(self, now: float, occupied: Container[str]) -> bool:
-        """Delete some of what is over, in a short transaction. Whether there is more: call again.
-
-        `occupied`: rooms whose position must live on, although nothing of them is kept.
-        """
+    def sweep(self, now: float) -> bool:
+        """Delete some of what is over, in a short transaction. Whether there is more: call again."""
         with _refusing():
-            forgotten, more = self._sweep.step(now, occupied)
+            forgotten, more = self._sweep.step(now)
         for name in forgotten:
             self._rooms.pop(name, None)
+        self._forget_empty()
         return more
 
     def probe(self, now: float) -> None:
@@ -115,20 +134,35 @@ class ChatDatabase:
             self._connection.close()
 
     def _load(self, names: Collection[str]) -> dict[str, _Room]:
-        """What is known of these rooms; those without a publication get an epoch now and a row with their first."""
+        """What is known of these rooms. Those without a publication are remembered with their first."""
         known = self._rooms
         while len(known) > ROOMS_REMEMBERED:
             known.popitem(last=False)
         missing = [(name,) for name in names if name not in known]
         query = "SELECT name, id, epoch, offset, tag FROM rooms WHERE name IN (VALUES {values})"
         for name, number, epoch, offset, tag in select(self._connection, query, missing):
-            known[name] = _Room(number, Position(epoch, offset, tag))
-        for name in names:
-            if name not in known:
-                self._last_id += 1
-                known[name] = _Room(self._last_id, beginning())
-            known.move_to_end(name)
-        return {name: known[name] for name in names}
+            known[name] = _Room(number, Position(epoch, offset, tag), self._moments.oldest())
+        return {name: self._known(name) for name in names}
+
+    def _known(self, name: str) -> _Room:
+        room = self._rooms.get(name)
+        if room is not None:
+            self._rooms.move_to_end(name)
+            return room
+        if name in self._empty:
+            return self._empty[name]
+        self._last_id += 1
+        return _Room(self._last_id, self._moments.empty(), self._moments.oldest())
+
+    def _remember_empty(self, name: str, room: _Room) -> None:
+        self._empty[name] = room
+        if len(self._empty) > self._most_empty:
+            self._forget_empty()
+            self._most_empty = 2 * len(self._empty) + EMPTY_ROOMS
+
+    def _forget_empty(self) -> None:
+        for name in [name for name in self._empty if name not in self._occupied]:
+            del self._empty[name]
 
     def _recall_keys(self, batch: _Batch, drafts: Sequence[Draft]) -> None:
         """Let the batch know what was stored under its keys lately."""
@@ -184,6 +218,8 @@ class ChatDatabase:
 class _Room:
     id: int
     top: Position
+    oldest: Position
+    """See `answer`."""
 
     def publication(self, offset: int, tag: int, previous: int, data: bytes) -> Publication:
         return Publication(Position(self.top.epoch, offset, tag), previous, data)
@@ -194,6 +230,7 @@ class _Batch:
     """What is written in one transaction. Rooms keep their old top until it is durable."""
 
     rooms: dict[str, _Room]
+    moments: Moments
     now: float
     known: dict[tuple[int, bytes], Publication] = field(default_factory=dict)
     tops: dict[str, Position] = field(default_factory=dict)
@@ -206,14 +243,26 @@ class _Batch:
         if key is not None and (known := self.known.get((room.id, key))) is not None:
             return Published(known, duplicate=True)
         top = self.tops.get(draft.room, room.top)
-        position = self.tops[draft.room] = following(top, self.now)
-        publication = Publication(position, top.tag, draft.data)
-        row = (position.offset, position.tag, top.tag, draft.data)
+        if top.offset:
+            position, previous = following(top, self.now), top.tag
+        else:
+            position, previous = self.moments.first(self.now), room.oldest.tag
+        self.tops[draft.room] = position
+        self.moments.newest = max(self.moments.newest, position.tag)
+        publication = Publication(position, previous, draft.data)
+        row = (position.offset, position.tag, previous, draft.data)
         self.publications.append((room.id, *row))
         if key is not None:
             self.known[room.id, key] = publication
             self.keys.append((room.id, key, microseconds(self.now + IDEMPOTENCY_SECONDS), *row))
         return Published(publication)
+
+
+def _moments(connection: sqlite3.Connection) -> Moments:
+    """Return what the file remembers of forgotten rooms."""
+    (newest,) = connection.execute("SELECT coalesce(max(tag), 0) FROM rooms").fetchone()
+    epoch, forgotten = connection.execute("SELECT epoch, forgotten FROM store").fetchone()
+    return Moments(epoch, max(newest, forgotten), forgotten)
 
 
 def _key(text: str) -> bytes:

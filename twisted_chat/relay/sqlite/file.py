@@ -13,12 +13,12 @@ from twisted_chat.relay.interface import RelayError
 
 APPLICATION: Final = 0x74774368
 """``twCh``: says in the header of a database whose it is (``file chat.db`` shows it too)."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 OLDEST_SQLITE: Final = (3, 24, 0)
 """The first with INSERT ... ON CONFLICT."""
 CHECK_SECONDS: Final = 10.0
 
-_TABLES: Final = (
+_SCHEMA_1: Final = (
     """CREATE TABLE rooms (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -49,6 +49,13 @@ _TABLES: Final = (
     # Written to find out whether writing works.
     "CREATE TABLE probe (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, filler BLOB NOT NULL)",
 )
+_SCHEMA_2: Final = (
+    # One row; see `relay.position.Moments`.
+    "CREATE TABLE store (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, forgotten INTEGER NOT NULL)",
+    "INSERT INTO store SELECT 0, lower(hex(randomblob(6))), coalesce(max(tag), 0) FROM rooms",
+)
+_MIGRATIONS: Final = (_SCHEMA_1, _SCHEMA_2)
+"""What makes each schema of the one before it."""
 
 
 def open_file(path: Path, max_bytes: int, check_seconds: float = CHECK_SECONDS) -> sqlite3.Connection:
@@ -158,10 +165,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA cache_size = -16384")
     connection.execute("PRAGMA journal_size_limit = 16777216").fetchone()
-    if new:
+    if version < SCHEMA:
         with Transaction(connection):
-            for table in _TABLES:
-                connection.execute(table)
+            for statements in _MIGRATIONS[version:]:
+                for statement in statements:
+                    connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
 

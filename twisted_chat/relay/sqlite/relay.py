@@ -44,8 +44,8 @@ class SqliteRelay(LocalPresence):
         super().__init__()
         self._reactor = reactor
         self._wall_clock = wall_clock
-        self._make = lambda: ChatDatabase(path, history, max_bytes)
-        self._thread = DatabaseThread(reactor, queue or QueueLimits(), self._deliver, self._subscribed, wall_clock)
+        self._make = lambda: ChatDatabase(path, history, max_bytes, self._subscribed)
+        self._thread = DatabaseThread(reactor, queue or QueueLimits(), self._deliver, wall_clock)
         self._lifecycle = DeferredLock()
         self._stopped = False
         self._sweeper: LoopingCall | None = None

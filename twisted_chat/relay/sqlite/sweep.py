@@ -7,7 +7,7 @@ from collections.abc import Container
 from typing import Final
 
 from twisted_chat.relay.interface import HistoryLimits
-from twisted_chat.relay.position import forgettable, horizon, microseconds
+from twisted_chat.relay.position import Moments, forgettable, horizon, microseconds
 from twisted_chat.relay.sqlite.file import Transaction, limit_size
 
 ROWS: Final = 1_000
@@ -25,17 +25,29 @@ class Sweep:
     next publication begins a new history, so a returning client learns that its position is lost.
     """
 
-    def __init__(self, connection: sqlite3.Connection, history: HistoryLimits, max_bytes: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        history: HistoryLimits,
+        max_bytes: int,
+        moments: Moments,
+        occupied: Container[str],
+    ) -> None:
         self._connection = connection
+        self._moments = moments
+        self._occupied = occupied
         self._history = history
         self._max_bytes = max_bytes
         self._after = 0
 
-    def step(self, now: float, occupied: Container[str]) -> tuple[list[str], bool]:
+    def step(self, now: float) -> tuple[list[str], bool]:
         """The rooms that were forgotten, none of them occupied; and whether there is more to do."""
         with Transaction(self._connection):
             more_keys = self._expire_keys(now)
-            forgotten, after = self._expire_rooms(now, occupied)
+            forgotten, newest, after = self._expire_rooms(now)
+            if forgotten:
+                self._connection.execute("UPDATE store SET forgotten = max(forgotten, ?)", (newest,))
+        self._moments.forget(newest)
         self._after = after or 0
         return forgotten, self._give_back() or more_keys or after is not None
 
@@ -47,22 +59,23 @@ class Sweep:
         )
         return expired.rowcount == ROWS
 
-    def _expire_rooms(self, now: float, occupied: Container[str]) -> tuple[list[str], int | None]:
-        """The rooms that were forgotten, and after which one to go on; None at the end."""
+    def _expire_rooms(self, now: float) -> tuple[list[str], int, int | None]:
+        """The rooms that were forgotten, the newest tag of them, and after which one to go on; None at the end."""
         oldest, over = horizon(self._history, now), forgettable(self._history, now)
         rooms = self._connection.execute(
             "SELECT id, name, offset, tag FROM rooms WHERE id > ? ORDER BY id LIMIT ?", (self._after, ROOMS)
         ).fetchall()
         forgotten: list[str] = []
-        deleted = 0
+        newest = deleted = 0
         for number, name, offset, tag in rooms:
             deleted += self._expire(number, offset - self._history.count + 1, oldest)
             if deleted >= ROWS:
-                return forgotten, number - 1
-            if tag < over and name not in occupied:
+                return forgotten, newest, number - 1
+            if tag < over and name not in self._occupied:
                 self._connection.execute("DELETE FROM rooms WHERE id = ?", (number,))
                 forgotten.append(name)
-        return forgotten, rooms[-1][0] if len(rooms) == ROOMS else None
+                newest = max(newest, tag)
+        return forgotten, newest, rooms[-1][0] if len(rooms) == ROOMS else None
 
     def _expire(self, room: int, first_kept: int, oldest: int) -> int:
         """How many of the room's publications were deleted, at most `ROWS`."""

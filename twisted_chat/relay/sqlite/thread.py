@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -61,14 +61,11 @@ class DatabaseThread:
         reactor: IRelayReactor,
         limits: QueueLimits,
         stored: Callable[[str, Publication], None],
-        occupied: Container[str],
         wall_clock: Callable[[], float],
     ) -> None:
-        """`occupied`: rooms that a sweep keeps; looked into from the thread, so that it is never out of date."""
         self._reactor = reactor
         self._limits = limits
         self._stored = stored
-        self._occupied = occupied
         self._wall_clock = wall_clock
         self._pool = ThreadPool(1, 1, "twisted-chat-sqlite")
         self._pool.threadFactory = _Daemon
@@ -170,7 +167,7 @@ class DatabaseThread:
             self._database,
             [write.draft for write in writes],
             [question.ask for question in questions],
-            self._occupied if sweeping else None,
+            sweeping,
             self._wall_clock(),
         )
         if writes:
@@ -243,13 +240,13 @@ def _work(
     database: ChatDatabase,
     drafts: Sequence[Draft],
     questions: Sequence[Callable[[ChatDatabase, float], Any]],
-    occupied: Container[str] | None,
+    sweeping: bool,
     now: float,
 ) -> _Results:
     """A round, on the thread."""
     stored = _attempt(lambda: database.store(drafts, now)) if drafts else []
     answers = [_attempt(partial(ask, database, now)) for ask in questions]
-    more = _attempt(lambda: database.sweep(now, occupied)) if occupied is not None else False
+    more = _attempt(lambda: database.sweep(now)) if sweeping else False
     return _Results(stored, answers, more)
 
 
