@@ -50,7 +50,9 @@ class Subscriber:
         start = self.format.start(position)
         if Event.READY in self.events:
             session = self.session
-            start += self.format.event(room.ready(position, session.identity.handle, writable=session.writable))
+            start += self.format.event(
+                room.ready(position, session.identity.handle, writable=session.writable, limits=session.limits)
+            )
         if start:
             self.write(start)
         self._on_live()

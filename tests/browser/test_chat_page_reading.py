@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import QUICK
+
 pytestmark = pytest.mark.browser
 
 Say = Callable[[Page, str], None]
@@ -55,6 +57,20 @@ def test_older_messages_come_as_the_reader_scrolls_and_nothing_jumps(server: Any
     numbers = [int(text.split()[1]) for text in page.locator("#log .text").all_inner_texts()]
     assert numbers == list(range(180))
     assert moved < 2, f"a row under the reader's eyes jumped by {moved} pixels"
+
+
+def test_the_page_is_told_how_much_comes_at_once(start_server: Callable[..., Any], people: Any) -> None:
+    server = start_server(*QUICK, "--limit-history-page", "20", "--limit-message-characters", "30")
+    for number in range(70):
+        server.post("small", "bob", f"message {number}")
+    page = people.enter(server, "small", "ann")
+    expect(page.locator("#log .text").last).to_have_text("message 69")
+    page.evaluate(SCROLL_UP)
+    expect(page.locator("#older")).to_contain_text("history begins")
+    assert [int(text.split()[1]) for text in page.locator("#log .text").all_inner_texts()] == list(range(70))
+    page.get_by_label("Write a message").fill("x" * 31)
+    expect(page.locator("#composer-count")).to_contain_text("1")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
 
 
 # Scrolls up in steps to where the history begins; the largest difference between a step and what a visible row moved.

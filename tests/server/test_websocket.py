@@ -104,7 +104,9 @@ def test_ready_says_where_it_is_live_from(server: Any) -> None:
     socket = server.connect("/chat/lobby?history=1&events=ready")
     message, ready = socket.heard()
     assert message == posted
+    limits = ready.pop("limits")
     assert ready == {"event": "ready", "position": posted["id"], "handle": None, "writable": True}
+    assert limits["message_characters"] == Limits().message_characters
 
 
 def test_a_heartbeat_can_be_seen_by_scripts(server: Any) -> None:

@@ -168,11 +168,13 @@ def test_events() -> None:
     assert json.loads(room.joined("\u0430nn")) == {"event": "join", "handle": "\u0430nn", "skeleton": "ann"}
     assert json.loads(room.heartbeat(25.0)) == {"event": "heartbeat", "seconds": 25.0}
     assert json.loads(room.reset(at)) == {"event": "reset", "position": "e-2-3"}
-    assert json.loads(room.ready(at, None, writable=False)) == {
+    limits = Limits(history_page=20, message_characters=100)
+    assert json.loads(room.ready(at, None, writable=False, limits=limits)) == {
         "event": "ready",
         "position": "e-2-3",
         "handle": None,
         "writable": False,
+        "limits": {"history_page": 20, "message_characters": 100, "handle_characters": 64, "key_characters": 64},
     }
 
 

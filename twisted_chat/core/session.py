@@ -47,6 +47,7 @@ class Session:
         # On an open server a client says who it is; a token says it itself, or leaves its user nameless.
         self.handle = identity.handle if identity.user is not None else handle
         self.address: Final = address
+        self.limits: Final = limits
         self._rates = rates
         self._allowance = Allowance(limits, now) if allowance is None else allowance
 

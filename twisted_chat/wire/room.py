@@ -219,9 +219,20 @@ def presence(handles: Iterable[str]) -> bytes:
     return _json(fields)
 
 
-def ready(position: Position, handle: str | None, *, writable: bool) -> bytes:
-    """History is through; from here on it is live."""
-    return _json({"event": "ready", "position": str(position), "handle": handle, "writable": writable})
+def ready(position: Position, handle: str | None, *, writable: bool, limits: Limits) -> bytes:
+    """Compose the event that history is through, with what a client has to know of itself and of the server."""
+    fields = {
+        "event": "ready",
+        "position": str(position),
+        "handle": handle,
+        "writable": writable,
+        "limits": {name: getattr(limits, name) for name in TOLD_LIMITS},
+    }
+    return _json(fields)
+
+
+TOLD_LIMITS: Final = ("history_page", "message_characters", "handle_characters", "key_characters")
+"""Those of `Limits` that a client needs: how many messages come at once, and how long texts may be."""
 
 
 def heartbeat(seconds: float) -> bytes:

@@ -21,7 +21,8 @@
  * | `message`         | `Message`                                                                                   |
  * | `reset`           | `{position, messages}`: the history could not be continued; the newest messages, as many as |
  * |                   | the option `history` says, and after them it goes on live                                   |
- * | `ready`           | `{handle, writable}`: who the server says you are (null: whoever you say), may you send?    |
+ * | `ready`           | `{handle, writable, limits}`: who the server says you are (null: whoever you say), may you  |
+ * |                   | send, and `Limits`                                                                          |
  * | `presence`        | `{members: string[], skeletons?}`: who is here; after it `join` and `leave` say what        |
  * |                   | changes. Handles with the same skeleton look alike; where none is given, it is the handle   |
  * |                   | in lower case                                                                               |
@@ -38,6 +39,12 @@
  * @property {string} handle
  * @property {string} message
  * @property {string} [key]       idempotency key that its sender gave
+ *
+ * @typedef {object} Limits       of the server
+ * @property {number} history_page         messages that come at once, whatever was asked for
+ * @property {number} message_characters   of a message, in Unicode characters
+ * @property {number} handle_characters
+ * @property {number} key_characters
  *
  * @typedef {import("./connection.js").State} State       `{name, reason, retryAt, attempt}`; name: connecting, online,
  *                                offline (comes back by itself, at `retryAt`) or closed (does not)
@@ -68,7 +75,8 @@ const TYPING_MS = 3000;
 /** Heartbeats that may be late or lost before the server counts as gone. */
 const SILENCE_FACTOR = 2.5;
 const IDS_KEPT = 2000;
-const LARGEST_PAGE = 200;
+/** Those of a server that does not tell its own. @type {Limits} */
+const LIMITS = { history_page: 200, message_characters: 4096, handle_characters: 64, key_characters: 64 };
 const TOKEN_TROUBLE = new Set(["token_required", "token_expired", "token_invalid"]);
 const TOLD = new Set(["presence", "join", "leave", "typing"]);
 
@@ -80,6 +88,7 @@ export class ChatClient extends EventTarget {
     /** @type {string | null} */
     #position;
     #writable = true;
+    #limits = LIMITS;
     #outbox;
     #connection;
     #delivery;
@@ -125,6 +134,11 @@ export class ChatClient extends EventTarget {
     /** Whether the server lets this client send. */
     get writable() {
         return this.#writable;
+    }
+
+    /** What the server takes and gives at most, as far as it has said so. @returns {Limits} */
+    get limits() {
+        return this.#limits;
     }
 
     /** The id to continue from: of the newest message, or of the place in the room where the connection began. */
@@ -330,10 +344,11 @@ export class ChatClient extends EventTarget {
         }
     }
 
-    #ready({ position, handle, writable }) {
+    #ready({ position, handle, writable, limits }) {
         this.#position ??= position ?? null;
         this.#writable = writable !== false;
-        this.#emit("ready", { handle: handle ?? null, writable: this.#writable });
+        this.#limits = { ...LIMITS, ...limits };
+        this.#emit("ready", { handle: handle ?? null, writable: this.#writable, limits: this.#limits });
         this.#connection.live();
         this.#delivery.next();
     }
@@ -377,7 +392,7 @@ export class ChatClient extends EventTarget {
         let messages = [];
         if (this.#options.history) {
             try {
-                ({ messages } = await this.history({ limit: Math.min(this.#options.history, LARGEST_PAGE) }));
+                ({ messages } = await this.history({ limit: this.#options.history }));
             } catch {
                 // The room goes on from here then; that something may be missing is told all the same.
             }

@@ -95,10 +95,12 @@ client.addEventListener("outbox", ({ detail }) => {
 });
 client.addEventListener("ready", ({ detail }) => {
     authenticated = detail.handle;
+    composer.longest = detail.limits.message_characters;
+    nameForm.longest = detail.limits.handle_characters;
     showWhoIAm();
     if (!begun) {
         begun = true;
-        timeline.begin(beginning >= FIRST_PAGE);
+        timeline.begin(beginning >= Math.min(FIRST_PAGE, detail.limits.history_page));
         // From here on a screen reader is to hear what comes; the past is there to be read.
         setTimeout(() => byId("log").setAttribute("aria-live", "polite"), 500);
     }

@@ -4,8 +4,6 @@ import { byId } from "./element.js";
 import { t } from "./i18n.js";
 import { cleaned, lengthOf } from "./text.js";
 
-/** What a server takes unless it is told otherwise; one that takes less says so when it refuses. */
-const LONGEST = 4096;
 /** The count appears when this little is left. */
 const NEAR = 400;
 
@@ -15,6 +13,8 @@ export class Composer {
     #count = byId("composer-count");
     #note = byId("composer-note");
     #button = byId("composer-send");
+    /** Until the server has said what it takes, whatever is written may be right. */
+    #longest = Infinity;
     #draftName;
     #send;
 
@@ -56,6 +56,12 @@ export class Composer {
         this.#note.textContent = text;
     }
 
+    /** The characters that a message may have. */
+    set longest(longest) {
+        this.#longest = longest;
+        this.#changed();
+    }
+
     set hidden(hidden) {
         this.#form.hidden = hidden;
         if (!hidden) {
@@ -90,7 +96,7 @@ export class Composer {
 
     #submit() {
         const text = cleaned(this.#field.value);
-        if (text === "" || lengthOf(text) > LONGEST) {
+        if (text === "" || lengthOf(text) > this.#longest) {
             return;
         }
         this.#field.value = "";
@@ -101,7 +107,7 @@ export class Composer {
 
     #changed() {
         const text = cleaned(this.#field.value);
-        const left = LONGEST - lengthOf(text);
+        const left = this.#longest - lengthOf(text);
         const over = left < 0;
         this.#count.textContent = left > NEAR ? "" : over ? t("over", { n: -left }) : t("left", { n: left });
         this.#count.classList.toggle("over", over);

@@ -6,9 +6,8 @@ import { t } from "./i18n.js";
 import { cleaned, lengthOf } from "./text.js";
 
 const HANDLE = "twisted-chat:handle";
-const LONGEST = 64;
-/** Embeddings, overrides and isolates of bidirectional text: the server takes none in a name. */
-const BIDI_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
+/** What changes the direction of text: the server takes none in a name. */
+const BIDI_CONTROLS = /\p{Bidi_Control}/gu;
 
 /** The name that was chosen in an earlier visit. @returns {string | null} */
 export function rememberedHandle() {
@@ -70,6 +69,8 @@ export class NameForm {
     #button = byId("name-button");
     #chosen;
     #handle = "";
+    /** The characters that a name may have; until the server has said it, whatever is written may be right. */
+    longest = Infinity;
 
     /** @param {{chosen: (handle: string) => void, shown: () => void}} owner   shown: the form was shown or hidden */
     constructor({ chosen, shown }) {
@@ -129,8 +130,8 @@ export class NameForm {
         const handle = cleaned(this.#field.value).replace(BIDI_CONTROLS, "").replace(/\s+/g, " ").trim();
         if (handle === "") {
             this.#complain(t("name.empty"));
-        } else if (lengthOf(handle) > LONGEST) {
-            this.#complain(t("name.long", { n: LONGEST }));
+        } else if (lengthOf(handle) > this.longest) {
+            this.#complain(t("name.long", { n: this.longest }));
         } else {
             try {
                 localStorage.setItem(HANDLE, handle);
