@@ -94,9 +94,9 @@ def test_imports_point_one_way(path: Path) -> None:
             assert top not in IMPURE, f"{path.name}, which is pure, imports {name}"
 
 
-def test_three_modules_of_the_server_speak_autobahn() -> None:
+def test_four_modules_of_the_server_speak_autobahn() -> None:
     users = {path.relative_to(PACKAGE).as_posix() for path in modules() if any("autobahn" in i for i in imports(path))}
-    speaking = {f"server/{name}.py" for name in ("compression", "websocket", "websocket_protocol")}
+    speaking = {f"server/{name}.py" for name in ("compression", "websocket", "websocket_protocol", "websocket_reading")}
     assert users == speaking | {"bench.py"}  # which is a client
 
 

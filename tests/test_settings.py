@@ -72,7 +72,20 @@ def test_rates(text: str, rate: Rate) -> None:
     "text", ["", ":", "0", "0:5", "5:0", "-1:5", "inf", "nan:1", "5:1.5", "5:", "1:2:3", "fast", "1e308", "1:1e9"]
 )
 def test_no_rates(text: str) -> None:
-    assert "give messages per second, and after a colon" in complaint("limit-messages-per-address", text)
+    assert "give how many a second, and after a colon" in complaint("limit-messages-per-address", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("64k:1m", Rate(65_536.0, 1 << 20)), ("1m", Rate(1_048_576.0, 2 << 20)), ("1:1", Rate(1.0, 1))],
+)
+def test_byte_rates(text: str, rate: Rate) -> None:
+    assert value("limit-incoming-bytes-per-address", text) == rate
+
+
+@pytest.mark.parametrize("text", ["", ":", "0", "0:5", "5:0", "-1:5", "1.5", "1m:", "1k:2k:3k", "fast"])
+def test_no_byte_rates(text: str) -> None:
+    assert "give bytes per second, and after a colon" in complaint("limit-incoming-bytes-per-address", text)
 
 
 @pytest.mark.parametrize(

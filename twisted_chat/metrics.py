@@ -29,6 +29,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_chat.core.errors import Reason
+from twisted_chat.core.incoming import IncomingLimit
 from twisted_chat.message_metrics import MessageMetrics, Source
 
 Transport = Literal["websocket", "event_stream"]
@@ -81,6 +82,15 @@ class Metrics:
             known=[reason.code for reason in Reason],
         )
 
+        self._throttles = _ByReason(
+            Counter(
+                "twisted_chat_websocket_throttles",
+                "Times that a WebSocket was not read from for a while, by the limit that it was beyond.",
+                ["limit"],
+                registry=self.registry,
+            ),
+            known=[limit.value for limit in IncomingLimit],
+        )
         self._tls_failures = _ByReason(
             Counter(
                 "twisted_chat_tls_failures",
@@ -129,6 +139,10 @@ class Metrics:
         """`reason` is a `Reason.code`, or another of a small fixed set: never anything that a client wrote."""
         self._refusals.count(reason)
 
+    def throttled(self, limit: IncomingLimit) -> None:
+        """A WebSocket is not read from for a while: it was beyond `limit`."""
+        self._throttles.count(limit.value)
+
     def tls_failed(self, reason: str) -> None:
         """A client and we did not come to terms about TLS; `reason` is one of OpenSSL's."""
         self._tls_failures.count(reason)
@@ -151,6 +165,7 @@ class Metrics:
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
         requests: Callable[[], int] | None = None,
+        throttled: Callable[[], int] | None = None,
         certificates: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """Ask these each time that the metrics are read; what is left out stays as it was.
@@ -163,6 +178,8 @@ class Metrics:
             bytes waiting for clients that read slowly
         requests
             HTTP requests waiting for their turn
+        throttled
+            WebSockets that are not read from now, for their clients are beyond a rate
         certificates
             the name of each certificate in use, and when it expires, in seconds since 1970
         """
@@ -174,6 +191,10 @@ class Metrics:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
         if requests is not None:
             self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for their turn.", requests)
+        if throttled is not None:
+            self._watched.number(
+                "twisted_chat_websockets_throttled", "WebSockets not read from, as they send too much.", throttled
+            )
         if certificates is not None:
             self._watched.certificates = certificates
 

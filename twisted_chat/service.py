@@ -164,6 +164,7 @@ class ChatService(Service):
             members=self.hub.member_count,
             outbox=self.connections.backlog,
             requests=self.site.turns.__len__,
+            throttled=self.connections.throttled,
             certificates=self._listening.expiries,
         )
 

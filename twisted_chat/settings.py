@@ -129,7 +129,16 @@ def _rate(text: str) -> Rate:
         at_once = _whole(1, 10**9)(burst) if colon else max(1, round(2 * rate))
         return Rate(rate, at_once)
     except (ValueError, OverflowError):  # what is too large to be rounded
-        raise ValueError("give messages per second, and after a colon how many at once, for example 10:30") from None
+        raise ValueError("give how many a second, and after a colon how many at once, for example 10:30") from None
+
+
+def _byte_rate(text: str) -> Rate:
+    per_second, colon, burst = text.partition(":")
+    try:
+        rate = _bytes(1)(per_second)
+        return Rate(float(rate), _bytes(1)(burst) if colon else 2 * rate)
+    except (ValueError, OverflowError):
+        raise ValueError("give bytes per second, and after a colon how many at once, for example 64k:1m") from None
 
 
 def _one_of(*values: str) -> Callable[[str], str]:
@@ -260,6 +269,32 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("limit-key-characters", _whole(1, 1_000), "N", "Characters of an idempotency key."),
     Setting("limit-messages-per-connection", _rate, "RATE[:BURST]", "Messages a second of one connection."),
     Setting("limit-messages-per-address", _rate, "RATE[:BURST]", "Messages a second of one address."),
+    Setting(
+        "limit-frames-per-connection",
+        _rate,
+        "RATE[:BURST]",
+        "WebSocket frames of any kind, pings too, that are read in a second from one connection. Default: 200:1000, or "
+        "twice its messages where that is more.",
+    ),
+    Setting(
+        "limit-frames-per-address",
+        _rate,
+        "RATE[:BURST]",
+        "The same from one address. Default: 2000:4000, or twice its messages where that is more.",
+    ),
+    Setting(
+        "limit-incoming-bytes-per-connection",
+        _byte_rate,
+        "RATE[:BURST]",
+        "Bytes of WebSocket frames that are read in a second from one connection, such as 64k:1m. Default: 1m:4m, or "
+        "what its messages need where that is more.",
+    ),
+    Setting(
+        "limit-incoming-bytes-per-address",
+        _byte_rate,
+        "RATE[:BURST]",
+        "The same from one address. Default: 8m:32m, or what its messages need where that is more.",
+    ),
     Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
     Setting(
         "limit-consumer-bytes-per-client", _bytes(4096), "BYTES", "What one client may have waiting for consumers."

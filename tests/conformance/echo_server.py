@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from twisted_chat.auth import Origins
-from twisted_chat.core.limits import Limits
+from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
 from twisted_chat.relay.interface import HistoryLimits
@@ -37,8 +37,17 @@ from twisted_chat.server.tls.certificates import CertificateDirectory
 from twisted_chat.server.tls.self_signed import make_self_signed
 from twisted_chat.server.websocket import RoomSocket, RoomSocketFactory
 
-LIMITS: Final = Limits(message_characters=2_000_000, outbox_bytes=64 << 20)
-"""The suite's longest messages have 16 MiB."""
+PLENTY: Final = Rate(1e9, 10**9)
+
+LIMITS: Final = Limits(
+    message_characters=2_000_000,
+    outbox_bytes=64 << 20,
+    frames_per_connection=PLENTY,
+    frames_per_address=PLENTY,
+    incoming_bytes_per_connection=PLENTY,
+    incoming_bytes_per_address=PLENTY,
+)
+"""The suite's longest messages have 16 MiB, and come in fragments of 64 bytes."""
 
 
 class EchoSocket(RoomSocket):

@@ -218,3 +218,34 @@ def test_a_frame_may_be_as_large_as_the_longest_message_in_json(handle: str, cha
         "key": "\U0001f511" * limits.key_characters,
     }
     assert len(json.dumps(widest, indent=4)) <= limits.frame_bytes
+
+
+def test_a_bucket_can_owe() -> None:
+    bucket = TokenBucket(Rate(2.0, 10), 0.0)
+    assert bucket.charge(10, 0.0) == 0.0
+    assert bucket.charge(3, 0.0) == 1.5
+    assert not bucket.take(1.5), "nothing is owed any more, and nothing is left"
+    assert bucket.take(2.0)
+    assert bucket.charge(1_000, 2.0, most_seconds=4.0) == 4.0, "the rest is forgiven"
+
+
+def test_addresses_owe_by_themselves() -> None:
+    rates = AddressRates(Rate(2.0, 10))
+    assert rates.charge("a", 14, 0.0, 60.0) == 2.0
+    assert rates.charge("b", 10, 0.0, 60.0) == 0.0
+    assert not rates.take("a", 0.0)
+
+
+def test_what_the_message_rates_allow_is_read() -> None:
+    limits = Limits(messages_per_connection=Rate(1_000.0, 3_000), messages_per_address=Rate(5_000.0, 20_000))
+    assert limits.frames_of_connection == Rate(2_000.0, 6_000)
+    assert limits.frames_of_address == Rate(10_000.0, 40_000)
+    assert limits.bytes_of_connection == Rate(1_000.0 * limits.frame_bytes, 3_000 * limits.frame_bytes)
+    assert limits.bytes_of_address.per_second == 5_000.0 * limits.frame_bytes
+    own = Rate(1.0, 1)
+    assert Limits(frames_per_connection=own).frames_of_connection is own, "what an operator says counts"
+
+
+def test_a_longest_message_may_come_in_small_fragments() -> None:
+    assert Limits().fragments == 1_024
+    assert Limits(message_characters=100_000).fragments * 64 >= 12 * 100_000

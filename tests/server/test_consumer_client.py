@@ -158,6 +158,7 @@ def test_while_there_is_no_room_nothing_is_read(consumers: Consumers) -> None:
     assert peer.transport.connected, "it cannot be heard, so it need not answer"
     consumers.queue.full = False
     consumers.queue.waiting.pop().callback(None)
+    consumers.server.clock.advance(0)
     assert peer.transport.producerState == "producing"
     peer.close()
 
@@ -174,6 +175,7 @@ def test_what_was_read_with_it_waits_too(consumers: Consumers) -> None:
     assert consumers.queue.channels() == ["connect", "receive"]
     consumers.queue.full = False
     consumers.queue.waiting.pop().callback(None)
+    consumers.server.clock.advance(0)
     contents = [event.content.get("bytes", event.content.get("text")) for event in consumers.queue.events[1:]]
     assert contents == [data if data in {b"binary", b"not plain"} else data.decode() for data in sent]
     assert peer.transport.producerState == "producing"

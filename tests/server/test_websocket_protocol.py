@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from txaio import tx
 
-from twisted_chat.server.websocket_protocol import LeanProtocol, unmask, with_options
+from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
+from twisted_chat.server.websocket_reading import unmask
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -40,6 +40,10 @@ class Limits:
     key_characters: int = 64
     messages_per_connection: Rate = Rate(10.0, 30)
     messages_per_address: Rate = Rate(50.0, 200)
+    frames_per_connection: Rate | None = None
+    frames_per_address: Rate | None = None
+    incoming_bytes_per_connection: Rate | None = None
+    incoming_bytes_per_address: Rate | None = None
     outbox_bytes: int = 1 << 20
     consumer_bytes_per_client: int = 128 << 10
     consumer_bytes: int = 128 << 20
@@ -61,6 +65,38 @@ class Limits:
         """
         return 12 * (self.message_characters + self.handle_characters + self.key_characters) + 256
 
+    @property
+    def fragments(self) -> int:
+        """The most frames of one message: what the longest one takes in pieces of 64 bytes, and never below 1,024."""
+        return max(1_024, self.frame_bytes // 64)
+
+    @property
+    def frames_of_connection(self) -> Rate:
+        """The WebSocket frames of one connection that are read. No default forbids what the message rates allow."""
+        return self.frames_per_connection or _at_least(Rate(200.0, 1_000), self.messages_per_connection, 2)
+
+    @property
+    def frames_of_address(self) -> Rate:
+        """The same for all connections of one address."""
+        return self.frames_per_address or _at_least(Rate(2_000.0, 4_000), self.messages_per_address, 2)
+
+    @property
+    def bytes_of_connection(self) -> Rate:
+        """The bytes of WebSocket frames of one connection that are read, also enough for its messages."""
+        default = Rate(float(1 << 20), 4 << 20)
+        return self.incoming_bytes_per_connection or _at_least(default, self.messages_per_connection, self.frame_bytes)
+
+    @property
+    def bytes_of_address(self) -> Rate:
+        """The same for all connections of one address."""
+        default = Rate(float(8 << 20), 32 << 20)
+        return self.incoming_bytes_per_address or _at_least(default, self.messages_per_address, self.frame_bytes)
+
+
+def _at_least(rate: Rate, other: Rate, times: int) -> Rate:
+    """Return `rate`, raised to so many times the `other` where that is more."""
+    return Rate(max(rate.per_second, times * other.per_second), max(rate.burst, times * other.burst))
+
 
 class TokenBucket:
     """Lets through `rate.burst` at once and `rate.per_second` over time."""
@@ -74,17 +110,34 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""
+        left = self._refilled(now)
+        if left < 1.0:
+            self._left = left
+            return False
+        self._left = left - 1.0
+        return True
+
+    def charge(self, amount: float, now: float, most_seconds: float = float("inf")) -> float:
+        """Take `amount`, which was used already, even beyond what is left; the bucket then owes it.
+
+        most_seconds
+            what is owed beyond so many seconds of the rate is forgiven
+
+        Return the seconds until nothing is owed any more.
+        """
+        rate = self._rate.per_second
+        left = self._left = max(self._refilled(now) - amount, -rate * most_seconds)
+        return 0.0 if left >= 0.0 else -left / rate
+
+    def _refilled(self, now: float) -> float:
+        """Return what is left at `now`, which becomes the time of the last refill."""
         left, passed, rate = self._left, now - self._at, self._rate
         self._at = now
         if passed > 0.0:  # the reactor's clock is the wall clock: set back, it must not take away what was there
             left += passed * rate.per_second
             if left > rate.burst:
                 left = rate.burst
-        if left < 1.0:
-            self._left = left
-            return False
-        self._left = left - 1.0
-        return True
+        return left
 
     def wait(self) -> float:
         """Seconds until the next one is within the rate, counted from the last `take`."""
@@ -106,13 +159,20 @@ class AddressRates:
 
     def take(self, address: str, now: float) -> bool:
         """Whether one more from `address` is within the rate."""
+        return self._bucket(address, now).take(now)
+
+    def charge(self, address: str, amount: float, now: float, most_seconds: float) -> float:
+        """Take `amount` from the bucket of `address`, as `TokenBucket.charge` does."""
+        return self._bucket(address, now).charge(amount, now, most_seconds)
+
+    def _bucket(self, address: str, now: float) -> TokenBucket:
         bucket = self._buckets.get(address)
         if bucket is None:
             bucket = self._buckets[address] = TokenBucket(self._rate, now)
             self._forget(now)
         else:
             self._buckets.move_to_end(address)
-        return bucket.take(now)
+        return bucket
 
     def _forget(self, now: float) -> None:
         while self._buckets:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.incoming import IncomingLimit, IncomingMeter, IncomingRates
 from twisted_chat.core.limits import ConnectionCount, Limits
 from twisted_chat.core.publication import Published
 from twisted_chat.core.session import Session
@@ -41,6 +42,10 @@ class Edge(Protocol):
 
     transport_name: Transport
     format: Format
+
+    @property
+    def throttled(self) -> bool:
+        """Whether nothing is read from the client now because it is beyond a rate."""
 
     def send(self, data: bytes) -> None:
         """Write to the transport."""
@@ -78,6 +83,7 @@ class Connections:
         self.reactor: Final = reactor
         self.wall_clock: Final = wall_clock
         self.count: Final = ConnectionCount(limits)
+        self.incoming: Final = IncomingRates(limits)
         self.open: set[Connection] = set()
         self.heartbeat: Final = Heartbeat(limits.ping_interval, limits.ping_timeout)
         self.on_empty: Callable[[], None] = lambda: None
@@ -103,6 +109,10 @@ class Connections:
     def backlog(self) -> int:
         """Bytes that wait for slow clients."""
         return sum(connection.outbox.backlog for connection in self.open)
+
+    def throttled(self) -> int:
+        """Return how many WebSockets are not read from now, because they are beyond a rate."""
+        return sum(connection.edge.throttled for connection in self.open)
 
     def add(self, connection: Connection) -> None:
         """Count a connection, or raise `ChatError`."""
@@ -211,6 +221,20 @@ class Connection:
         # They refer to it, and it to them: without that, all of it is freed now.
         self._subscriber = None
         del self.edge
+
+    def meter(self, now: float) -> IncomingMeter:
+        """Make the meter for what the wire reads from the client."""
+        return IncomingMeter(self._all.incoming, self.address, now)
+
+    def throttled(self, limit: IncomingLimit) -> None:
+        """The wire reads nothing for a while from a client that is beyond a rate."""
+        self._all.metrics.throttled(limit)
+
+    def flooded(self) -> None:
+        """The client goes on sending frames that carry nothing, far beyond its rate."""
+        if self._reason is None:
+            self._all.metrics.refused(Reason.RATE_LIMITED.code)
+            self.close(ChatError(Reason.RATE_LIMITED, "too many frames that carry nothing; wait a little"))
 
     def _leave(self) -> None:
         if self._subscriber is not None:

@@ -51,7 +51,7 @@ class ConsumerSite(Resource):
         self._takes: Final = takes
         self._admission: Final = admission
         self._connections: Final = connections
-        self._socket: Final = with_options(ConsumerSocket, factory)
+        self._socket: Final = with_options(ConsumerSocket, factory, connections.limits.fragments)
         self._socket.compressed = CompressedConsumerFrames(connections.metrics.compressed)
         self._sockets: Final = sockets
         self._groups: Final = groups

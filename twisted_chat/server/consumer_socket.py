@@ -31,7 +31,6 @@ class ConsumerSocket(ChatSocket):
     format: Format = CONSUMER_FRAMES
     receiver: Receiver
     subprotocol: str | None = None
-    _reading = False
 
     @property
     def frames(self) -> ConsumerFrames:
@@ -48,15 +47,6 @@ class ConsumerSocket(ChatSocket):
         """The consumer accepted before the upgrade, and may have chosen one of the subprotocols that were offered."""
         return self.subprotocol if self.subprotocol in request.protocols else None
 
-    def dataReceived(self, data: bytes) -> None:
-        self._reading = True
-        try:
-            super().dataReceived(data)
-        finally:
-            self._reading = False
-        if self.stopped:
-            self.transport.pauseProducing()  # an upgrade goes on reading after it has told us of it
-
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         try:
             self.receiver.frame(payload, binary=isBinary)
@@ -67,29 +57,9 @@ class ConsumerSocket(ChatSocket):
         super().onClose(wasClean, code, reason)
         self.receiver.closed(code or (NO_STATUS if wasClean else ABNORMAL))
 
-    def judge(self, beats: int) -> None:
-        # While nothing is read from the client, it may answer as it likes.
-        if self.stopped:
-            self.heard = True
-        else:
-            super().judge(beats)
-
     def hang_up(self, code: int) -> None:
         """End the connection in good order."""
         self.sendCloseFrame(code, None)
-
-    def pause(self) -> None:
-        """Read nothing more, and take nothing more of what was read already."""
-        self.stopped = True
-        self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        """The inverse."""
-        self.stopped = False
-        self.heard = True  # its answer may be among what was not read
-        self.transport.resumeProducing()
-        if not (self._reading or self.stopped):  # else it goes on with that anyway, or has been stopped again
-            self.go_on()
 
     def _begin(self) -> None:
         self.receiver.opened()

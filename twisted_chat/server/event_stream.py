@@ -25,6 +25,7 @@ class EventStream:
 
     transport_name: Transport = "event_stream"
     format: Format = EVENT_STREAM
+    throttled = False
 
     def __init__(self, request: Request, connections: Connections, session: Session, address: str | None) -> None:
         self._request: Final = request

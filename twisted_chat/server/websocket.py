@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.util import encode_truncate
+from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.incoming import IncomingMeter
 from twisted_chat.core.session import Session
 from twisted_chat.direct import direct, write_to_each
 from twisted_chat.metrics import Transport
@@ -28,6 +30,11 @@ CLOSE_TIMEOUT: Final = 5.0
 LONGEST_CLOSE_REASON: Final = 123
 """Bytes of UTF-8 that fit into a close frame beside its code (RFC 6455 section 5.5)."""
 
+_FAILURES: Final = {
+    WebSocketProtocol.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG: Reason.MESSAGE_TOO_LONG.code,
+    WebSocketProtocol.CLOSE_STATUS_CODE_POLICY_VIOLATION: "too_many_fragments",
+}
+"""Under which reasons connections are counted that fail with these close codes; all others are protocol errors."""
 
 PING: Final = b"\x89\x00"
 """A whole frame. Any sign of life answers it."""
@@ -42,6 +49,7 @@ class ChatSocket(LeanProtocol):
     """For those that negotiated it."""
     _log = Logger()
     _end: IDelayedCall | None = None
+    _meter: IncomingMeter | None = None
     _unanswered = 0
 
     connection: Connection
@@ -83,9 +91,24 @@ class ChatSocket(LeanProtocol):
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         # Autobahn ends a connection whose frames are wrong or too large as cleanly as one that a client ends.
-        too_big = code == self.CLOSE_STATUS_CODE_MESSAGE_TOO_BIG
-        self.connection.failed(Reason.MESSAGE_TOO_LONG.code if too_big else "protocol_error")
+        self.connection.failed(_FAILURES.get(code, "protocol_error"))
         super()._fail_connection(code, reason)
+
+    def charge(self, frames: int, parts: int, size: int, *, more: bool) -> float:
+        now = self.factory.reactor.seconds()
+        if self._meter is None:
+            self._meter = self.connection.meter(now)
+        if self.connection.session.identity.server:
+            frames, size = parts, 0  # its messages have no rates
+        elif self.state != self.STATE_OPEN:
+            size = 0  # it may have sent much before it learned of the end, which it is to answer
+        excess = self._meter.charge(frames, size, now)
+        if excess is None:
+            return 0.0
+        self.connection.throttled(excess.limit)
+        if more and excess.of_frames and 2 * parts > frames and not self._meter.may_flood(now):
+            self.connection.flooded()
+        return excess.seconds
 
     def _begin(self) -> None:
         """Frames can be sent from now on."""
@@ -98,6 +121,7 @@ class ChatSocket(LeanProtocol):
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.connection.outbox.close()  # nothing may follow
+        self.hurry()
 
     def dropConnection(self, abort: bool = False) -> None:
         self.connection.outbox.close()
@@ -129,7 +153,10 @@ class ChatSocket(LeanProtocol):
             self.transport.write(PING)  # not behind all that waits: it may stand between any two frames
 
     def judge(self, beats: int) -> None:
-        if not self.heard and self._unanswered >= beats:
+        # While nothing is read from the client, it may answer as it likes.
+        if self.stopped:
+            self.heard = True
+        elif not self.heard and self._unanswered >= beats:
             self.connection.failed("ping_timeout")
             self.abort()
 
@@ -201,7 +228,7 @@ class RoomSocketFactory(WebSocketServerFactory):
             serveFlashSocketPolicy=False,
             perMessageCompressionAccept=accept if compression else None,
         )
-        self._socket: Final = with_options(self.protocol, self)
+        self._socket: Final = with_options(self.protocol, self, limits.fragments)
         self._socket.compressed = CompressedFrames(connections.metrics.compressed)
 
     def socket(self, session: Session, wish: Wish, address: str | None) -> RoomSocket:

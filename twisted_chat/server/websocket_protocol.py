@@ -1,8 +1,7 @@
 """Autobahn's server protocol with less work for what happens all the time; whatever else happens is left to it.
 
-Done here: handshakes that ask for nothing special; whole, masked, unfragmented, uncompressed text frames, and pongs,
-where nothing of an earlier frame waits. That it makes no difference to clients is what
-``tests/server/test_websocket_protocol.py`` tries, with Autobahn's own class beside this one.
+Done here: handshakes that ask for nothing special; what is read is in `websocket_reading`. That it makes no difference
+to clients is what ``tests/server/test_websocket_protocol.py`` tries, with Autobahn's own class beside this one.
 
 A connection holds nothing that is the same for all of them: options and beginnings are attributes of the class that
 `with_options` makes.
@@ -21,14 +20,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-TEXT: Final = 0x81
-"""The first byte of a frame that is a whole text message."""
-
-PONG: Final = 0x8A
-
-OPEN: Final = WebSocketProtocol.STATE_OPEN
-
-LONGEST_CONTROL: Final = 125
+from twisted_chat.server.websocket_reading import OPEN, PONG, PacedReading
 
 MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
@@ -72,20 +64,11 @@ BEGINNINGS: Final[dict[str, Any]] = {
 """What Autobahn sets on each connection when it is made."""
 
 
-class LeanProtocol(WebSocketServerProtocol):
+class LeanProtocol(PacedReading):
     """To be used through `with_options`, and connected when the handshake is there: it has no time-out for that."""
-
-    # TCP, TLS, a unix socket or an HTTP/2 stream: what all of them can do has no interface of its own.
-    transport: Any
 
     answer_head: bytes = b""
     """What an answer to a handshake begins with."""
-    longest_plain: int = 0
-    """Bytes of payload up to which text frames are read here."""
-    heard = True
-    """Whether the client sent anything since this was set to False."""
-    stopped = False
-    """Whether frames that have come are left as they are, until `go_on`."""
 
     def __init__(self) -> None:
         """Nothing: Autobahn would make futures, listeners and a description of the transport."""
@@ -102,6 +85,7 @@ class LeanProtocol(WebSocketServerProtocol):
         self.factory.countConnections += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.forget()
         WebSocketProtocol._connectionLost(self, cast("str", reason))  # its annotation is wrong
         self.factory.countConnections -= 1
 
@@ -122,57 +106,6 @@ class LeanProtocol(WebSocketServerProtocol):
         self.data = rest
         self.state = OPEN
         self.onOpen()
-        if self.data:
-            self.consumeData()
-
-    # What comes
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard = True
-        waits = self.data or self.inside_message or self.current_frame is not None
-        if self.state == OPEN and not (waits or self.stopped):
-            data = self._read_plain(data)
-        if data:
-            self._dataReceived(data)
-
-    def _read_plain(self, data: bytes) -> bytes:
-        """Take frames as long as they are plain; what is left."""
-        at, end = 0, len(data)
-        while end - at >= 6:
-            first, size, begin = data[at], data[at + 1] - 0x80, at + 6
-            if size > LONGEST_CONTROL:
-                if size == 127 or end - at < 8:
-                    break
-                size, begin = data[at + 2] << 8 | data[at + 3], at + 8
-                if size <= LONGEST_CONTROL:
-                    break  # not written in the shortest way
-            stop = begin + size
-            if size < 0 or stop > end:
-                break
-            if first == TEXT and size <= self.longest_plain:
-                payload = unmask(data[begin:stop], data[begin - 4 : begin])
-                if not (payload.isascii() or is_utf8(payload)):
-                    break
-                at = stop
-                self.onMessage(payload, False)
-                if self.state != OPEN or self.stopped:
-                    break
-            elif first == PONG and size <= LONGEST_CONTROL:
-                at = stop
-                self.onPong(unmask(data[begin:stop], data[begin - 4 : begin]))
-            else:
-                break
-        return data[at:] if at else data
-
-    def processData(self) -> bool:
-        return not self.stopped and super().processData()
-
-    def go_on(self) -> None:
-        """Take what has come while it was stopped."""
-        self.stopped = False
-        data, self.data = self.data, b""
-        if data:
-            self.dataReceived(data)
 
     def onMessageEnd(self) -> None:
         # Autobahn would also fire an event that nobody listens to.
@@ -184,30 +117,24 @@ class LeanProtocol(WebSocketServerProtocol):
 
     # What goes
 
+    def sendPong(self, payload: bytes | None = None) -> None:
+        if self.state == OPEN:
+            payload = payload or b""
+            self.transport.write(b"%c%c%b" % (PONG, len(payload), payload))
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self.transport.write(data)
-
-
-def unmask(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455 section 5.3: all bytes at once, as one number."""
-    size = len(payload)
-    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
-
-
-def is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 P = TypeVar("P", bound=LeanProtocol)
 
 
-def with_options(protocol: type[P], factory: WebSocketServerFactory) -> type[P]:
-    """`protocol` with the options and the identity of `factory`, which must not change any more."""
+def with_options(protocol: type[P], factory: WebSocketServerFactory, most_fragments: int = 1 << 31) -> type[P]:
+    """`protocol` with the options and the identity of `factory`, which must not change any more.
+
+    most_fragments
+        frames that one message may have
+    """
     names = WebSocketServerProtocol.CONFIG_ATTRS
     options = {name: getattr(factory, name) for name in names}
     fixed = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
@@ -216,6 +143,7 @@ def with_options(protocol: type[P], factory: WebSocketServerFactory) -> type[P]:
         "CONFIG_ATTRS": (),
         "factory": factory,
         "longest_plain": longest,
+        "most_fragments": most_fragments,
         "answer_head": (
             f"HTTP/1.1 101 Switching Protocols\r\nServer: {factory.server}\r\n"
             "Upgrade: WebSocket\r\nConnection: Upgrade\r\n"

@@ -96,7 +96,8 @@ def upgrade(request: Request, protocol: IProtocol, headers: Iterable[bytes] = ()
     if isinstance(channel, H2Stream):
         channel.take_over(protocol)
         if _connect(protocol, channel, handshake):
-            channel.resumeProducing()
+            # Not resumed: its protocol may have paused it.
+            channel.deliver_held()
     else:
         transport, early = channel.detach()
         channel.hand_over(protocol)

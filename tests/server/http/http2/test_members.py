@@ -355,3 +355,33 @@ def test_a_token_that_expires_ends_the_stream_only(
     *_, close = first.exchange()
     assert Close.parse(bytes(close.data)).code == 1008
     assert texts(second.say('{"message": "on"}')) == ["on"]
+
+
+# What they send
+
+
+@pytest.mark.parametrize("opcode", [9, 10])
+def test_a_member_that_floods_is_held_back_and_ended_beside_its_siblings(
+    make_server: MakeServer, connect: Connect, open_socket: OpenSocket, opcode: int
+) -> None:
+    server = make_server()
+    client = connect(server)
+    flooding, honest = open_socket(client, "/chat/lobby"), open_socket(client, "/chat/lobby")
+    flood = bytes((0x80 | opcode, 0x80, 0, 0, 0, 0))
+    sent, began = 0, server.clock.seconds()
+    while not server.refusals("rate_limited"):
+        room = min(client.h2.local_flow_control_window(flooding.stream), 16_384) // len(flood)
+        if room:
+            client.send(flooding.stream, flood * room)
+            sent += room
+        server.clock.advance(0.1)
+        client.exchange()
+        assert server.clock.seconds() - began < 60
+    seconds = server.clock.seconds() - began
+    rate, window = server.limits.frames_of_connection, 65_535 // len(flood)
+    assert sent <= rate.burst + rate.per_second * seconds + 2 * window, "what it may send ahead is its window"
+    assert server.connections.throttled() == 0, "it is not read from any more"
+    assert texts(honest.say('{"handle": "ann", "message": "hi"}')) == ["hi"]
+    client.clock.advance(6)
+    client.exchange()
+    assert len(server.connections.open) == 1

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from websockets.frames import Frame, Opcode
 from zope.interface import implementer
 
+from tests.server.http.echo_socket import EchoSocket
 from tests.server.http.http2.conftest import OpenSocket
 from twisted_chat.server.http.limits import LINGER
 
@@ -204,3 +205,16 @@ def test_socket_survives_shutdown_until_it_is_closed(room: Any, open_socket: Ope
     assert client.transport.disconnecting
     client.lose()
     assert finished.called
+
+
+def test_a_protocol_that_pauses_while_it_is_connected_stays_paused(room: Any, open_socket: OpenSocket) -> None:
+    resource, site = room(at_once=False)
+    client = site.client()
+    socket = open_socket(client)
+    socket.protocol.send_text(b"early")
+    socket.exchange()
+    resource.factory.protocol = type("Paused", (EchoSocket,), {"onOpen": lambda self: self.transport.pauseProducing()})
+    resource.upgrade()
+    assert socket.exchange() == []
+    resource.sockets[0].transport.resumeProducing()
+    assert [frame.data for frame in socket.exchange()] == [b"early"]

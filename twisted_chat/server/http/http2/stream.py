@@ -245,12 +245,11 @@ class H2Stream:
     def take_over(self, websocket: IProtocol) -> None:
         """From here on this is the transport of `websocket`, which writes an HTTP/1.1 answer first.
 
-        The request is never finished and never lost. What the client has sent already follows on `resumeProducing`.
+        The request is never finished and never lost. What the client has sent already follows on `deliver_held`.
         """
         self._request = None
         self._websocket = websocket
         self._answer_head = AnswerHead()
-        self._reading = False
 
     def _write_answer(self, answer: AnswerHead, data: bytes) -> None:
         try:
@@ -404,6 +403,10 @@ class H2Stream:
 
     def resumeProducing(self) -> None:
         self._reading = True
+        self.deliver_held()
+
+    def deliver_held(self) -> None:
+        """Give the WebSocket what came before it was there, or while it was paused; it may pause again meanwhile."""
         while self._held and self._reading and self._websocket is not None:
             data, length = self._held.popleft()
             if data is None:
