@@ -32,7 +32,7 @@ class Limits:
     connections: int = 10_000
     connections_per_address: int = 200
     handshake_timeout: float = 10.0
-    idle_timeout: float = 60.0
+    idle_timeout: float = 75.0
     header_bytes: int = 16_384
     body_bytes: int = 65_536
     message_characters: int = 4_096

@@ -26,6 +26,9 @@ GET = b"GET / HTTP/1.1\r\nHost: chat.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: chat.test\r\n"
 
 
+IDLE = HttpLimits().idle_timeout
+
+
 class Tree(Resource):
     """Answers with what it was asked, but keeps requests for ``/later`` and fails on ``/broken``."""
 
@@ -228,7 +231,7 @@ def test_event_stream_lives_and_ends(connect: Any) -> None:
     connection.send(GET.replace(b"/ ", b"/later ", 1))
     (request,) = connection.tree.requests
     for _ in range(50):
-        connection.clock.advance(60)
+        connection.clock.advance(IDLE)
         connection.transport.clear()
         request.write(b"data: 1\n\n")
         assert b"data: 1\n\n" in connection.transport.value()
@@ -302,12 +305,12 @@ def test_answer_that_is_not_taken_is_cut_off(connect: Any) -> None:
     connection.tree.requests[0].write(b"x" * 100_000)
     for _ in range(3):
         connection.transport.producer.pauseProducing()
-        connection.clock.advance(59)
+        connection.clock.advance(IDLE - 1)
         connection.transport.producer.resumeProducing()
-        connection.clock.advance(59)
+        connection.clock.advance(IDLE - 1)
     assert connection.refused == []
     connection.transport.producer.pauseProducing()
-    connection.clock.advance(60)
+    connection.clock.advance(IDLE)
     assert connection.transport.disconnected
     assert connection.refused == ["stalled"]
 
@@ -461,7 +464,7 @@ def test_later_heads_have_as_long_from_their_first_line(connect: Any) -> None:
 def test_body_must_arrive_in_time_however_it_trickles(connect: Any) -> None:
     connection = connect()
     connection.send(POST + b"Content-Length: 1000\r\n\r\n")
-    for _ in range(59):
+    for _ in range(int(IDLE) - 1):
         connection.clock.advance(1)
         assert connection.send(b"x") == b""
     connection.transport.clear()
@@ -476,7 +479,7 @@ def test_idle_connection_is_closed_without_a_word(connect: Any) -> None:
     connection.clock.advance(30)
     connection.send(GET)
     connection.transport.clear()
-    connection.clock.advance(59.9)
+    connection.clock.advance(IDLE - 0.1)
     # Part of a line is no request.
     connection.send(b"GET /")
     assert not connection.transport.disconnecting
@@ -490,7 +493,7 @@ def test_client_that_does_not_take_its_last_answer_is_cut_off(connect: Any) -> N
     connection = connect()
     connection.send(GET[:-2] + b"Connection: close\r\n\r\n")
     assert connection.transport.disconnecting
-    connection.clock.advance(59)
+    connection.clock.advance(IDLE - 1)
     assert not connection.transport.disconnected
     connection.clock.advance(1)
     assert connection.transport.disconnected

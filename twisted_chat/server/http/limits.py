@@ -52,7 +52,7 @@ class HttpLimits:
     """
 
     handshake_timeout: float = 10.0
-    idle_timeout: float = 60.0
+    idle_timeout: float = 75.0
     request_line_bytes: int = 8_192
     header_bytes: int = 16_384
     headers: int = 100
