@@ -63,14 +63,30 @@ class Server:
     since it was last started.
     """
 
-    def __init__(self, directory: Path, options: tuple[str, ...], environ: Mapping[str, str], endpoint: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        options: tuple[str, ...],
+        environ: Mapping[str, str],
+        endpoint: str,
+        twistd: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.secure = endpoint.startswith("tls")
         self.url = f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}"
         self._log = directory / "log"
         self._environ = dict(environ)
-        self._arguments = [str(TWISTD), "-n", "--pidfile=", "chat", "-p", endpoint.format(port=self.port), *options]
+        self._arguments = [
+            str(TWISTD),
+            "-n",
+            "--pidfile=",
+            *twistd,
+            "chat",
+            "-p",
+            endpoint.format(port=self.port),
+            *options,
+        ]
         self.start()
 
     @property

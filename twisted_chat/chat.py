@@ -11,6 +11,7 @@ from twisted_chat.clock import use_monotonic_clock
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.garbage import Garbage
 from twisted_chat.options import Options
+from twisted_chat.processes import privileges
 from twisted_chat.processes.command import Command, reactor_name
 from twisted_chat.processes.process import Process
 from twisted_chat.processes.supervisor import Supervisor
@@ -50,7 +51,9 @@ def build(options: Options, reactor: Any, environ: MutableMapping[str, str]) -> 
     _check_processes(config, twistd)
     # What is wrong is found once and before anything starts, as in one process.
     ChatService(config, reactor, dict(environ), twistd=twistd)
-    command = Command(options.given, options.config_file, twistd, reactor_name(reactor))
+    command = Command(options.given, options.config_file, dict(twistd), reactor_name(reactor))
+    if options.parent:
+        privileges.keep(options.parent)
     return Supervisor(config, reactor, environ, command, reload=options.reload, twistd=twistd)
 
 

@@ -44,6 +44,20 @@ def test_the_options_are_the_same(tmp_path: Path) -> None:
     assert made.arguments()[0] == sys.executable
 
 
+@pytest.mark.parametrize(
+    ("twistd", "arguments"),
+    [
+        ({}, []),
+        ({"uid": None, "gid": None, "euid": 1}, []),
+        ({"uid": 1001, "gid": None}, ["--uid=1001"]),
+        ({"uid": 1001, "gid": 0, "euid": 1}, ["--euid", "--uid=1001", "--gid=0"]),
+    ],
+)
+def test_it_runs_as_the_user_that_was_named(twistd: dict[str, Any], arguments: list[str]) -> None:
+    made = Command({}, None, twistd).arguments()
+    assert [each for each in made if ("id=" in each and "pidfile" not in each) or each == "--euid"] == arguments
+
+
 def test_secrets_are_not_among_the_arguments() -> None:
     urls = ("redis://:secret@127.0.0.1", "redis://:secret@127.0.0.2")
     made = command("--relay", urls[0], "--relay", urls[1])
@@ -81,7 +95,7 @@ def test_what_systemd_says_is_for_the_supervisor() -> None:
 @pytest.mark.parametrize(
     ("twistd", "options"),
     [
-        ({"logfile": "chat.log", "pidfile": "a.pid", "uid": 1, "prefix": "chat"}, []),
+        ({"logfile": "chat.log", "pidfile": "a.pid", "prefix": "chat"}, []),
         ({"logger": "my.logger", "syslog": True}, ["--logger=my.logger"]),
         ({"syslog": 1, "prefix": "chat", "facility": None}, ["--syslog", "--prefix=chat"]),
     ],

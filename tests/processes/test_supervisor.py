@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import json
 import signal
@@ -176,6 +177,29 @@ def test_one_that_cannot_be_started_is_tried_again(managed: Managed, said: Calla
     managed.reactor.refuses = None
     managed.reactor.advance(FIRST)
     assert len(managed.reactor.spawned) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM, errno.ENOEXEC])
+def test_one_that_can_never_be_started_ends_all(
+    managed: Managed, ends: list[Callable[[], None]], said: Callable[[], list[str]], number: int
+) -> None:
+    managed.reactor.refuses = OSError(number, "Never")
+    assert managed.start() == []
+    assert said() == [f"process 1 cannot be started: [Errno {number}] Never"], "once"
+    assert (managed.reactor.events, len(ends)) == (["stop"], 1)
+
+
+def test_one_that_cannot_be_started_later_is_tried_again(managed: Managed, ends: list[Callable[[], None]]) -> None:
+    one, two = managed.start()
+    for process in (one, two):
+        process.begin()
+    managed.reactor.refuses = OSError(errno.ENOENT, "An upgrade is under way")
+    one.end(number=signal.SIGKILL)
+    managed.reactor.advance(FIRST)
+    managed.reactor.refuses = None
+    managed.reactor.advance(60)
+    assert len(managed.reactor.spawned) == 3
+    assert ends == []
 
 
 def test_a_crash_while_it_starts_is_no_mistake(managed: Managed, ends: list[Callable[[], None]]) -> None:

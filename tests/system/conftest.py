@@ -26,7 +26,7 @@ from tests.twistd import Server, run
 def twistd(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers in the test's directory: with options of ``twistd chat``, and the environment `environ`.
 
-    `endpoint`: what stands after ``-p``, with ``{port}`` for a free port.
+    `endpoint`: what stands after ``-p``, with ``{port}`` for a free port; `before`: options of ``twistd`` itself.
     """
     servers: list[Server] = []
 
@@ -35,9 +35,10 @@ def twistd(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         environ: Mapping[str, str] | None = None,
         endpoint: str = "tcp:{port}:interface=127.0.0.1",
         directory: Path = tmp_path,
+        before: tuple[str, ...] = (),
     ) -> Server:
         given = (*map(str, options), *(() if "--drain" in options else ("--drain", "1")))
-        servers.append(Server(directory, given, environ or {}, endpoint))
+        servers.append(Server(directory, given, environ or {}, endpoint, before))
         return servers[-1]
 
     yield start

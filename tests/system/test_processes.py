@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -317,3 +318,56 @@ def test_a_log_file_has_the_lines_of_all(tmp_path: Path, redis: str, run_twistd:
     for number in (1, 2):
         assert any(f"[{number}] " in line and "Server Shut Down" in line for line in lines)
     assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give up being that")
+def test_keys_are_read_before_privileges_are_dropped(tmp_path: Path, twistd: StartServer, redis: str) -> None:
+    key = tmp_path / "api-keys"
+    key.write_text("an-api-key-that-only-root-may-read")
+    key.chmod(0o600)
+    nobody = pwd.getpwnam("nobody")
+    place = Path(redis.removeprefix("redis+unix://"))
+    for each in (place.parent, place):
+        each.chmod(0o777)  # for this Redis is root's
+    options = ("--processes", "2", "--relay", redis, "--api-key-file", key)
+    server = twistd(*options, before=(f"--uid={nobody.pw_uid}", f"--gid={nobody.pw_gid}"))
+    sender = {"x-api-key": key.read_text()}
+    assert server.post("one", headers=sender).status_code == 201
+    first = pids(server)
+    for pid in first.values():
+        assert user_ids(pid) == {nobody.pw_uid}
+    assert user_ids(server.process.pid) == {0, nobody.pw_uid}, "it only starts processes as root"
+
+    # Those that are started again have them, too.
+    for pid in first.values():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not set(pids(server).values()) & set(first.values()), "others")
+    for pid in pids(server).values():
+        assert user_ids(pid) == {nobody.pw_uid}
+    assert server.post("two", headers=sender).status_code == 201
+    assert server.terminate() == -signal.SIGTERM
+    assert "Traceback" not in server.log
+
+
+def user_ids(pid: int) -> set[int]:
+    """Of a process: real, effective and saved."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^Uid:\t(\d+)\t(\d+)\t(\d+)", status, re.MULTILINE)
+    assert found is not None
+    return set(map(int, found.groups()))
+
+
+@pytest.mark.parametrize("how", ["missing", "not executable", "silent"])
+def test_one_that_can_never_be_started_ends_all(run_twistd: Run, tmp_path: Path, how: str) -> None:
+    interpreter = tmp_path / "python"
+    if how != "missing":
+        interpreter.write_text("#!/bin/sh\nexit 3\n")
+        interpreter.chmod(0o755 if how == "silent" else 0o644)
+    directory = tmp_path / "site"
+    directory.mkdir()
+    # What the supervisor thinks that it was started by.
+    (directory / "sitecustomize.py").write_text(f"import sys; sys.executable = {str(interpreter)!r}")
+    options = ("-n", "--pidfile=", "chat", "-p", "tcp:0:interface=127.0.0.1", "--relay", "redis://127.0.0.1:1")
+    done = run_twistd(*options, "--processes", "2", PYTHONPATH=str(directory))
+    assert done.returncode == 1
+    assert "process 1" in done.stdout

@@ -51,11 +51,17 @@ class Command:
             *(sys.executable, *safe, "-m", "twisted_chat.processes"),
             *("--nodaemon", "--pidfile="),
             *([f"--reactor={self.reactor}"] if self.reactor is not None else []),
+            *self._user(),
             *self._log(),
             "chat",
             *([f"--config={self.config_file}"] if self.config_file is not None else []),
             *(option for name, texts in self._passed_on() for option in _options(name, texts)),
         ]
+
+    def _user(self) -> list[str]:
+        """As whom it runs, once it has read keys and certificates."""
+        names = [f"--{name}={self.twistd[name]}" for name in ("uid", "gid") if self.twistd.get(name) is not None]
+        return [*(["--euid"] if names and self.twistd.get("euid") else []), *names]
 
     def _log(self) -> list[str]:
         """Where the log goes, if not to us."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -24,6 +25,7 @@ from twisted_chat.processes.backoff import Backoff
 from twisted_chat.processes.child import BEAT, Child, ProcessEnd
 from twisted_chat.processes.command import Command
 from twisted_chat.processes.overview import Overview
+from twisted_chat.processes.privileges import regained
 from twisted_chat.processes.process import FIRST_SOCKET, FROM_SUPERVISOR, SIGNS, TO_SUPERVISOR, Process
 from twisted_chat.processes.sockets import BindingReactor, descriptors
 from twisted_chat.server.admin import admin_resource
@@ -34,6 +36,9 @@ from twisted_chat.systemd import Notifier, Watchdog
 
 LATE: Final = 2.0
 """Seconds that a process may take beyond the time that its clients have to leave."""
+
+PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Reasons why a process cannot be started now that may be gone in a moment: too many processes or files, no memory."""
 
 RELOAD: Final = 10.0
 """Seconds that reading certificates and keys again may take."""
@@ -127,11 +132,15 @@ class Supervisor(Service):
         arguments = command.arguments()
         environment = command.environment(self._environ, Process(number, self.config.port, self.config.relay))
         try:
-            self._reactor.spawnProcess(
-                child, arguments[0], arguments, environment, command.change(), childFDs=self._descriptors(number)
-            )
-        except OSError as error:  # no memory, or too many processes
-            self._start_again(number, f"cannot be started: {error}", 0.0)
+            with regained():
+                self._reactor.spawnProcess(
+                    child, arguments[0], arguments, environment, command.change(), childFDs=self._descriptors(number)
+                )
+        except OSError as error:
+            if self._was_ready or error.errno in PASSING:
+                self._start_again(number, f"cannot be started: {error}", 0.0)
+            else:
+                self._end(f"process {number} cannot be started: {error}")
         else:
             self.children[number] = child
 
