@@ -15,6 +15,12 @@ TEXT = "the same words, " * 30
 
 
 @pytest.fixture
+def plain_server(make_server: Any) -> Any:
+    """Without ``--compression``."""
+    return make_server()
+
+
+@pytest.fixture
 def server(server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """With ``--compression``."""
     connections: Connections = server.connections
@@ -48,12 +54,41 @@ def say_compressed(peer: Any, payload: bytes) -> None:
             "permessage-deflate; server_max_window_bits=9, permessage-deflate; server_no_context_takeover",
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
         ),
+        (
+            "permessage-deflate; client_max_window_bits=8",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        ),
+        (
+            'permessage-deflate; client_max_window_bits="10"; server_max_window_bits="15"',
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15",
+        ),
+        (
+            "permessage-deflate; server_max_window_bits=8, permessage-deflate; x=1, permessage-deflate",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        ),
         ("permessage-deflate; server_max_window_bits=11", None),
+        ("permessage-deflate; server_max_window_bits=7", None),
+        ("permessage-deflate; server_max_window_bits", None),
+        ("permessage-deflate; client_max_window_bits=16", None),
+        ("permessage-deflate; client_max_window_bits=8; client_max_window_bits=8", None),
+        ("permessage-deflate; server_no_context_takeover=1", None),
+        (";;,,=", None),
         ("x-webkit-deflate-frame", None),
     ],
 )
 def test_what_is_offered_and_what_is_answered(server: Any, offer: str, answer: str | None) -> None:
     assert connect(server, offer).answer.headers.get("sec-websocket-extensions") == answer
+
+
+@pytest.mark.parametrize(
+    "offer", ["permessage-deflate; client_max_window_bits=8", "permessage-deflate; client_max_window_bits=99", ";;,,="]
+)
+def test_an_offer_that_is_not_taken_is_declined(plain_server: Any, offer: str) -> None:
+    peer = connect(plain_server, offer)
+    assert peer.answer.status == 101
+    assert "sec-websocket-extensions" not in peer.answer.headers
+    plain_server.post({"handle": "ann", "message": "hi"})
+    assert peer.messages() == ["hi"]
 
 
 def test_one_frame_is_for_all_who_negotiated_it(server: Any) -> None:

@@ -470,3 +470,14 @@ def test_autobahns_open_defaults_are_closed(server: Any) -> None:
 
 def test_nagle_is_off(server: Any) -> None:
     assert server.connect().transport.noDelay is True
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [("chat", "chat"), ("superchat, chat", "chat"), ("mqtt", None), ("a, a", None), (",", None)]
+)
+def test_the_subprotocol_chat_is_accepted_where_it_is_offered(server: Any, offered: str, chosen: str | None) -> None:
+    socket = server.connect(headers=f"Sec-WebSocket-Protocol: {offered}\r\n")
+    assert socket.answer.status == 101
+    assert socket.answer.headers.get("sec-websocket-protocol") == chosen
+    server.post({"handle": "ann", "message": "hi"})
+    assert socket.messages() == ["hi"]

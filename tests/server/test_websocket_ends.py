@@ -27,6 +27,14 @@ def test_a_clients_close_is_answered(server: Any) -> None:
     assert not server.connections.open
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
+def test_a_clients_close_code_is_echoed(server: Any, code: int) -> None:
+    ann = server.connect()
+    ann.say(code.to_bytes(2, "big") + b"bye", opcode=8)
+    ann.heard()
+    assert (ann.close_code, ann.close_reason) == (code, "bye")
+
+
 def test_a_client_that_never_answers_our_close_is_aborted(server: Any) -> None:
     ann = server.connect()
     (connection,) = server.connections.open

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from twisted_chat.consumers.group_member import CONSUMER_FRAMES, ConsumerFrames
 from twisted_chat.server.connection import Connection
@@ -43,9 +44,9 @@ class ConsumerSocket(ChatSocket):
         self.connection = connection
         self.receiver = receiver
 
-    def onConnect(self, request: Any) -> str | None:
-        """The consumer accepted before the upgrade, and may have chosen one of the subprotocols that were offered."""
-        return self.subprotocol if self.subprotocol in request.protocols else None
+    def choose_subprotocol(self, offered: Sequence[str]) -> str | None:
+        """Return the one that the consumer chose when it accepted, before the upgrade."""
+        return self.subprotocol if self.subprotocol in offered else None
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         try:

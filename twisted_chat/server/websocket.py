@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.util import encode_truncate
 from autobahn.websocket.protocol import WebSocketProtocol
-from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -36,6 +36,9 @@ _FAILURES: Final = {
 }
 """Under which reasons connections are counted that fail with these close codes; all others are protocol errors."""
 
+SUBPROTOCOL: Final = "chat"
+"""What the room protocol is called where a client has to name one (RFC 6455 section 1.9)."""
+
 PING: Final = b"\x89\x00"
 """A whole frame. Any sign of life answers it."""
 
@@ -56,9 +59,9 @@ class ChatSocket(LeanProtocol):
 
     # What Autobahn calls. An exception out of any of these would leave a socket that nobody owns.
 
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """Everything was checked before the upgrade; no subprotocol is spoken here."""
-        return None
+    def choose_subprotocol(self, offered: Sequence[str]) -> str | None:
+        """Accept `SUBPROTOCOL` for clients that ask for one and end the connection where none is accepted."""
+        return SUBPROTOCOL if SUBPROTOCOL in offered else None
 
     def onOpen(self) -> None:
         if self._perMessageCompress is not None:
@@ -217,7 +220,8 @@ class RoomSocketFactory(WebSocketServerFactory):
             maxFramePayloadSize=limits.frame_bytes,
             maxMessagePayloadSize=limits.frame_bytes,
             failByDrop=False,
-            echoCloseCodeReason=False,
+            # RFC 6455 section 5.5.1: the answer to a close frame has its code.
+            echoCloseCodeReason=True,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
             # The whole handshake is there when a socket is connected, and one timer pings for all of them.
             openHandshakeTimeout=0,

@@ -1,7 +1,8 @@
 """Autobahn's server protocol with less work for what happens all the time; whatever else happens is left to it.
 
-Done here: handshakes that ask for nothing special; what is read is in `websocket_reading`. That it makes no difference
-to clients is what ``tests/server/test_websocket_protocol.py`` tries, with Autobahn's own class beside this one.
+Done here: handshakes, whose fields `http.upgrade` has checked, so that none can fail any more; what is read is in
+`websocket_reading`. That it makes no difference to clients is what ``tests/server/test_websocket_protocol.py`` tries,
+with Autobahn's own class beside this one.
 
 A connection holds nothing that is the same for all of them: options and beginnings are attributes of the class that
 `with_options` makes.
@@ -10,23 +11,23 @@ A connection holds nothing that is the same for all of them: options and beginni
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, Final, TypeVar, cast
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from twisted_chat.server.compression import read_offers
 from twisted_chat.server.websocket_reading import OPEN, PONG, PacedReading
 
 MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
-
-PLAIN_FIELDS: Final = {b"Host", b"Upgrade", b"Connection", b"Sec-WebSocket-Version", b"Sec-WebSocket-Key"}
-"""Fields of a handshake that asks for nothing special."""
 
 
 class _NobodyWaits:
@@ -69,6 +70,8 @@ class LeanProtocol(PacedReading):
 
     answer_head: bytes = b""
     """What an answer to a handshake begins with."""
+    # One of the options, which Autobahn does not declare.
+    perMessageCompressionAccept: Callable[[list[PerMessageDeflateOffer]], PerMessageDeflateOfferAccept | None]
 
     def __init__(self) -> None:
         """Nothing: Autobahn would make futures, listeners and a description of the transport."""
@@ -98,14 +101,31 @@ class LeanProtocol(PacedReading):
             return
         # `http.upgrade` made it, of fields that it checked.
         fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
-        if not fields.keys() <= PLAIN_FIELDS:
-            super().processHandshake()
-            return
         accept = b64encode(sha1(fields[b"Sec-WebSocket-Key"] + MAGIC).digest())  # noqa: S324 - as RFC 6455 says
-        self.transport.write(b"%bSec-WebSocket-Accept: %b\r\n\r\n" % (self.answer_head, accept))
+        answer = b"%bSec-WebSocket-Accept: %b\r\n" % (self.answer_head, accept)
+        if (offered := fields.get(b"Sec-WebSocket-Protocol")) is not None:
+            answer += self._answer_subprotocols(offered.decode())
+        if (offered := fields.get(b"Sec-WebSocket-Extensions")) is not None:
+            answer += self._answer_extensions(offered.decode())
+        self.transport.write(answer + b"\r\n")
         self.data = rest
         self.state = OPEN
         self.onOpen()
+
+    def choose_subprotocol(self, offered: Sequence[str]) -> str | None:
+        """Return the subprotocol that is spoken, one of those `offered`; None: none."""
+        return None
+
+    def _answer_subprotocols(self, offered: str) -> bytes:
+        chosen = self.choose_subprotocol([name.strip() for name in offered.split(",")])
+        return b"" if chosen is None else b"Sec-WebSocket-Protocol: %b\r\n" % chosen.encode()
+
+    def _answer_extensions(self, offered: str) -> bytes:
+        accepted = self.perMessageCompressionAccept(read_offers(offered))
+        if accepted is None:
+            return b""
+        self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, accepted)
+        return b"Sec-WebSocket-Extensions: %b\r\n" % accepted.get_extension_string().encode()
 
     def onMessageEnd(self) -> None:
         # Autobahn would also fire an event that nobody listens to.

@@ -27,7 +27,8 @@ from twisted_chat.server.http.transport import StreamTransport
 VERSION: Final = b"13"
 """RFC 6455 section 4.4: the only version there is."""
 
-_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
+# RFC 6455's own example in section 4.1 ends in a digit that no encoder makes of sixteen bytes.
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _HANDSHAKE: Final = (
     b"GET %b HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: %b\r\nSec-WebSocket-Key: %b\r\n%b\r\n"
