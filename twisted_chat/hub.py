@@ -175,6 +175,11 @@ class Hub:
         self._metrics.published(source, self._reactor.seconds() - began)
         return published
 
+    def has_begun(self, room: str) -> bool:
+        """Return whether a room is known to have messages: one that has no members here may have some too."""
+        here = self.rooms.get(room)
+        return here is not None and here.room.position is not None and here.room.position.offset > 0
+
     def history(self, room: str, question: Question) -> Deferred[History]:
         """Ask about a room's past; fails with `ChatError`."""
         return self._relay.history(room, question)

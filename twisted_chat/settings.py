@@ -295,6 +295,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "RATE[:BURST]",
         "The same from one address. Default: 8m:32m, or what its messages need where that is more.",
     ),
+    Setting("limit-new-rooms-per-address", _rate, "RATE[:BURST]", "Rooms a second that begin for one address."),
+    Setting("limit-new-rooms-per-user", _rate, "RATE[:BURST]", "The same of one user of a token."),
+    Setting("limit-stored-bytes-per-address", _byte_rate, "RATE[:BURST]", "Bytes a second that one address stores."),
+    Setting("limit-stored-bytes-per-user", _byte_rate, "RATE[:BURST]", "The same of one user of a token."),
     Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
     Setting(
         "limit-consumer-bytes-per-client", _bytes(4096), "BYTES", "What one client may have waiting for consumers."

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from twisted_chat.core.budget import Budget
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, Rate
 from twisted_chat.core.permissions import ANYONE, NO_ROOM, SERVER, Identity
+from twisted_chat.core.publication import Position, Publication, Published
 from twisted_chat.core.session import Session
 
 LIMITS = Limits(messages_per_connection=Rate(1.0, 2), messages_per_address=Rate(1.0, 3))
@@ -26,6 +28,29 @@ def refusal(action: Session, offered: str | None, now: float) -> Reason:
     with pytest.raises(ChatError) as caught:
         action.speak(offered, now)
     return caught.value.reason
+
+
+def published(offset: int, *, duplicate: bool = False) -> Published:
+    return Published(Publication(Position("E", offset, 9), 0, b"{}"), duplicate=duplicate)
+
+
+def test_what_is_stored_is_charged_to_address_and_user_but_not_to_the_server() -> None:
+    limits = Limits(new_rooms_per_address=Rate(1.0, 1), new_rooms_per_user=Rate(1.0, 1))
+    for identity in (ANYONE, ANN, SERVER):
+        budget = Budget(limits)
+        rates = AddressRates(limits.messages_per_address)
+        someone = Session(identity, "lobby", address="192.0.2.1", rates=rates, limits=limits, now=0.0, budget=budget)
+        for harmless in (published(2), published(1, duplicate=True)):
+            someone.stored(harmless, 0.0)
+        someone.spend(10, 0.0, began=False)
+        someone.stored(published(1), 0.0)
+        if identity is SERVER:
+            someone.spend(10, 0.0, began=False)
+        else:
+            with pytest.raises(ChatError) as caught:
+                someone.spend(10, 0.0, began=False)
+            assert caught.value.reason is Reason.RATE_LIMITED
+        someone.spend(10, 0.0, began=True)
 
 
 def test_anyone_speaks_under_the_handle_given() -> None:

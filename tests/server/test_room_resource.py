@@ -171,6 +171,23 @@ def test_an_address_that_posts_too_fast_is_told_so(make_server: MakeServer) -> N
     assert server.refusals("rate_limited") == 2
 
 
+def test_an_address_that_begins_too_many_rooms_is_told_so(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(new_rooms_per_address=Rate(0.5, 2)))
+    hello = {"handle": "ann", "message": "hi"}
+    assert [server.post(hello, f"/chat/room{n}").status for n in range(3)] == [201, 201, 429]
+    assert server.post(hello, "/chat/room2", address="198.51.100.1").status == 201
+    server.clock.advance(2)
+    assert [server.post(hello, "/chat/room0").status for _ in range(5)] == [201] * 5, "it began already"
+    assert server.refusals("rate_limited") == 1
+
+
+def test_an_address_that_stores_too_much_is_told_so(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(stored_bytes_per_address=Rate(100.0, 5_000)))
+    long = {"handle": "ann", "message": "x" * 3_000}
+    assert [server.post(long).status for _ in range(3)] == [201, 201, 429]
+    assert server.post(long, address="198.51.100.1").status == 201
+
+
 def test_a_connection_that_posts_too_fast_is_told_so_however_its_requests_come(make_server: MakeServer) -> None:
     server = make_server(limits=Limits(messages_per_connection=Rate(1.0, 2)))
     body = json.dumps({"handle": "ann", "message": "hi"}).encode()

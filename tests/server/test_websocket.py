@@ -292,6 +292,20 @@ def test_too_many_messages_are_refused_until_later(make_server: MakeServer) -> N
     assert ann.messages() == ["2"]
 
 
+def test_a_room_that_has_messages_costs_its_members_no_new_one(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(new_rooms_per_address=Rate(0.1, 1)))
+    ann, bob = server.connect(), server.connect("/chat/other")
+    ann.say({"handle": "ann", "message": "1"})
+    ann.say({"handle": "ann", "message": "2"})
+    bob.say({"handle": "bob", "message": "3", "key": "k"})
+    assert ann.messages() == ["1", "2"]
+    (error,) = [frame["error"] for frame in bob.heard() if "error" in frame]
+    assert (error["code"], error["key"]) == ("rate_limited", "k")
+    server.clock.advance(10)
+    bob.say({"handle": "bob", "message": "3", "key": "k"})
+    assert bob.messages() == ["3"]
+
+
 def test_who_does_not_listen_to_refusals_is_sent_away(server: Any) -> None:
     ann = server.connect()
     for _ in range(101):

@@ -44,6 +44,10 @@ class Limits:
     frames_per_address: Rate | None = None
     incoming_bytes_per_connection: Rate | None = None
     incoming_bytes_per_address: Rate | None = None
+    new_rooms_per_address: Rate = Rate(1.0, 1_000)
+    new_rooms_per_user: Rate = Rate(0.2, 200)
+    stored_bytes_per_address: Rate = Rate(32_768.0, 32 << 20)
+    stored_bytes_per_user: Rate = Rate(16_384.0, 16 << 20)
     outbox_bytes: int = 1 << 20
     consumer_bytes_per_client: int = 128 << 10
     consumer_bytes: int = 128 << 20
@@ -107,6 +111,11 @@ class TokenBucket:
         self._rate = rate
         self._left = float(rate.burst)
         self._at = now
+
+    def has(self, now: float) -> bool:
+        """Whether one more is within the rate at `now`; takes nothing."""
+        self._left = self._refilled(now)
+        return self._left >= 1.0
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from twisted_chat.core.budget import Budget
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, Rate, TokenBucket
 from twisted_chat.core.permissions import Identity
+from twisted_chat.core.publication import Published
 
 REFUSALS: Final = Rate(1.0, 100)
 """How many commands of one connection may be refused before the connection is: a loop that ignores errors."""
@@ -27,6 +29,7 @@ class Session:
 
     `handle` is the name it is present under: of its token, else what it said last, else None. `writable` is whether it
     may publish to the room. `allowance` is that of its connection; None: nothing else shares the connection.
+    `budget` is what it may store with others of its address and its user; None: whatever it likes.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Session:
         now: float,
         handle: str | None = None,
         allowance: Allowance | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.identity: Final = identity
         self.room: Final = room
@@ -49,6 +53,7 @@ class Session:
         self.address: Final = address
         self.limits: Final = limits
         self._rates = rates
+        self._budget = budget
         self._allowance = Allowance(limits, now) if allowance is None else allowance
 
     def speak(self, offered: str | None, now: float) -> str:
@@ -71,6 +76,18 @@ class Session:
                 raise _too_fast(1.0, "address")
         self.handle = handle
         return handle
+
+    def spend(self, size: int, now: float, *, began: bool) -> None:
+        """Charge a message of `size` bytes to who says it. Raises `ChatError`; see `Budget.spend`."""
+        if self._budget is not None and not self.identity.server:
+            self._budget.spend(self.address, self.identity.user, size, now, began=began)
+
+    def stored(self, published: Published, now: float) -> None:
+        """Take note of what became of a message: did the room begin with it?"""
+        if published.publication.position.offset > 1 or published.duplicate:
+            return
+        if self._budget is not None and not self.identity.server:
+            self._budget.room_began(self.address, self.identity.user, now)
 
     def idempotency_key(self, key: str | None) -> str | None:
         """What a client's `key` is kept under: the same key of another author is another key."""

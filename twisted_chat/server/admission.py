@@ -10,6 +10,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.http import Request
 
 from twisted_chat.auth import ApiKeys, Origins, TokenKeys, token_from
+from twisted_chat.core.budget import Budget
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, limited_address
 from twisted_chat.core.permissions import ANYONE, SERVER, Identity
@@ -46,6 +47,7 @@ class Admission:
         self._clock: Final = clock
         self.wall_clock: Final = wall_clock
         self._rates: Final = AddressRates(limits.messages_per_address)
+        self._budget: Final = Budget(limits)
 
     def replace(self, *, origins: Origins, tokens: TokenKeys | None, api_keys: ApiKeys | None) -> None:
         """Other rules for whoever comes from now on; who is in stays in until its token expires."""
@@ -125,6 +127,7 @@ class Admission:
             now=self._clock(),
             handle=handle,
             allowance=self._allowance(request),
+            budget=self._budget,
         )
 
     def _allowance(self, request: Request) -> Allowance | None:

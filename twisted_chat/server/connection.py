@@ -296,14 +296,21 @@ class Connection:
     def _publish(self, handle: str, command: wire.Publish) -> None:
         session = self.session
         data = wire.compose(handle, command.message, command.key)
+        try:
+            session.spend(len(data), self._reactor.seconds(), began=self._hub.has_begun(session.room))
+        except ChatError as error:
+            error.key = command.key
+            self.refuse(error)
+            return
         publishing = self._hub.publish(session.room, data, session.idempotency_key(command.key), "websocket")
         published = at_once(publishing)
         if published is None:
             publishing.addCallbacks(self._stored, self._not_stored, errbackArgs=(command.key,))
-        elif published.duplicate:
+        else:
             self._stored(published)
 
     def _stored(self, published: Published) -> None:
+        self.session.stored(published, self._reactor.seconds())
         if published.duplicate and self._subscriber is not None:
             # Everyone got it the first time; this one did not learn of it.
             self._reply_in_order(self.edge.format.publication(published.publication))

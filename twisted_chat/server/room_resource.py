@@ -163,21 +163,25 @@ class RoomResource(Resource):
         command = room.decode(request.content.read(), self._limits)
         if not isinstance(command, room.Publish):
             raise ChatError(Reason.BAD_MESSAGE, 'post {"handle": "ann", "message": "hi"}')
+        hub, now = self._connections.hub, self._connections.reactor.seconds()
         try:
-            handle = session.speak(command.handle, self._connections.reactor.seconds())
+            handle = session.speak(command.handle, now)
+            data = room.compose(handle, command.message, command.key)
+            session.spend(len(data), now, began=hub.has_begun(name))
         except ChatError as error:
             error.key = command.key
             raise
-        published = self._connections.hub.publish(
+        published = hub.publish(
             name,
-            room.compose(handle, command.message, command.key),
+            data,
             session.idempotency_key(command.key),
             "api" if session.identity.server else "http",
         )
-        self._later(request, published, partial(self._stored, request))
+        self._later(request, published, partial(self._stored, request, session))
         return NOT_DONE_YET
 
-    def _stored(self, request: Request, published: Published) -> bytes:
+    def _stored(self, request: Request, session: Session, published: Published) -> bytes:
+        session.stored(published, self._connections.reactor.seconds())
         request.setResponseCode(200 if published.duplicate else 201)
         return room.message(published.publication)
 
