@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
-from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from twisted_chat.server import endpoints
 from twisted_chat.server.descriptions import BACKLOG
 from twisted_chat.server.endpoints import ChatEndpoint, EndpointError, parse_endpoint
+from twisted_chat.server.proxy_protocol import ProxyHeaderEndpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, CertificateError
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
 from twisted_chat.server.tls.transport import DirectTLS
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_certificates_passes_through(memory: MemoryReactorClo
 def test_proxy_protocol(memory: MemoryReactorClock, certificates: Certificates) -> None:
     clear = parse_endpoint(memory, "haproxy:tcp:8080:interface=127.0.0.1", no_certificates)
     assert (clear.secure, clear.proxied) == (False, True)
-    assert isinstance(clear.endpoint, type(proxyEndpoint(clear.endpoint)))
+    assert isinstance(clear.endpoint, ProxyHeaderEndpoint)
     secure = parse_endpoint(memory, "tls:haproxy:tcp:8443", certificates)
     assert (secure.secure, secure.proxied) == (True, True)
     site = Factory()

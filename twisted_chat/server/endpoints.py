@@ -48,12 +48,12 @@ from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
 )
 from twisted.plugin import getPlugins
-from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from twisted_chat.server.descriptions import CLEAR, Argument, Description, EndpointError, for_twisted, is_number
 from twisted_chat.server.inherited import InheritingReactor, PassedOnEndpoint
+from twisted_chat.server.proxy_protocol import ProxyHeaderEndpoint
 from twisted_chat.server.tls.certificates import CertificateDirectory, openssl_reason
 from twisted_chat.server.tls.pem import PemError, PemFile, pair_up, read_pem
 from twisted_chat.server.tls.transport import DirectTLS
@@ -177,7 +177,7 @@ class _Parser:
             raise self._error("the PROXY header comes before TLS, not in it", right="tls:haproxy:tcp:443")
         if kind not in CLEAR or kind == "haproxy":
             raise self._error(f"the PROXY protocol goes over tcp, tcp6, unix or systemd, not {kind!r}", "haproxy")
-        return proxyEndpoint(self._clear(kind, rest))
+        return ProxyHeaderEndpoint(self._clear(kind, rest), IReactorTime(self._reactor))
 
     def _systemd(self, bound: Mapping[str, str]) -> IStreamServerEndpoint:
         if not IReactorSocket.providedBy(self._reactor):

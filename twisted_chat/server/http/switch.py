@@ -30,6 +30,7 @@ from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, client_host
+from twisted_chat.server.proxy_protocol import BadProxyHeader
 from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -87,6 +88,8 @@ class Switch(Protocol):
             self._site.count.leave(self._address)
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
+        elif isinstance(reason.value, BadProxyHeader):
+            self._site.refused("bad_proxy_header")
         elif isinstance(reason.value, SSL.Error):
             self._site.tls_failed(openssl_reason(reason.value))
         # A channel can hand us over, so each would keep the other alive.
@@ -146,8 +149,8 @@ class ChatSite(server.Site):
         called with a reason for each connection, request or stream that the HTTP layer refuses:
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
-        ``not_implemented``, ``bad_handshake``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
-        ``stream_backlog``
+        ``not_implemented``, ``bad_handshake``, ``bad_proxy_header``, ``too_many_streams``, ``h2_abuse``,
+        ``ping_timeout``, ``stalled``, ``stream_backlog``
     on_tls_failed
         called with OpenSSL's reason for each TLS handshake that failed: ``no_shared_cipher``
     """
