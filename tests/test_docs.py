@@ -158,14 +158,16 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
         http_limits.target_too_long(limits),
         http_limits.handshake_timeout(limits),
         http_limits.body_timeout(limits),
+        http_limits.expectation_failed(),
         http_limits.not_implemented(""),
     ]
-    expected = {f"``{each.code}``": str(each.status) for each in refusals} | {"``bad_handshake``": "400, 426"}
+    expected = {f"``{each.code}``": str(each.status) for each in refusals}
+    expected |= {"``bad_handshake``": "400, 426", "``too_many_unfinished``": "429, 503"}
     table = marked(DOCS / "protocol.rst", "table of refusals of the HTTP layer")
     assert {row[0]: row[1] for row in table} == expected
     # These are all that there are: each is made by one call with its code as text.
     made = re.findall(
-        r'Refusal\(\s*\d+,\s*"(\w+)"',
+        r'Refusal\(\s*(?:\d+|status),\s*"(\w+)"',
         "".join(text_of(Path(str(module.__file__))) for module in (http_limits, websocket_upgrade)),
     )
     assert {f"``{code}``" for code in made} == expected.keys()
@@ -182,7 +184,7 @@ def test_the_table_of_metrics_has_all_of_ours() -> None:
     supervisor = SupervisorMetrics().families()
     ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
-    names = ("rooms", "members", "outbox_bytes", "requests_waiting", "websockets_throttled")
+    names = ("rooms", "members", "outbox_bytes", "requests_waiting", "websockets_throttled", "unfinished_bytes")
     ours |= {f"twisted_chat_{name}" for name in names}
     table = marked(DOCS / "deployment.rst", "table of metrics")
     listed = {

@@ -167,6 +167,11 @@ class ChatService(Service):
             throttled=self.connections.throttled,
             certificates=self._listening.expiries,
         )
+        self.metrics.measure(
+            "twisted_chat_unfinished_bytes",
+            "Bytes held by requests whose bodies have not come whole, or that wait for their turn.",
+            lambda: self.site.unfinished.size,
+        )
 
     def _consumers(self) -> ConsumerNode | None:
         config = self.config
@@ -388,14 +393,18 @@ def _identity(config: Config) -> dict[str, Any]:
 
 def _http_limits(limits: Limits, *, proxies: bool) -> HttpLimits:
     connections = limits.connections + SHORT
+    unfinished = max(limits.unfinished_bytes, limits.unfinished_bytes_per_address)
     return HttpLimits(
         handshake_timeout=limits.handshake_timeout,
         idle_timeout=limits.idle_timeout,
         header_bytes=limits.header_bytes,
         body_bytes=limits.body_bytes,
+        unfinished_bytes=unfinished,
+        # Behind a proxy all have its address.
+        unfinished_bytes_per_address=unfinished if proxies else limits.unfinished_bytes_per_address,
+        unfinished_bytes_per_connection=limits.unfinished_bytes_per_connection,
         streams=limits.streams_per_connection,
         connections=connections,
-        # Behind a proxy all have its address.
         connections_per_address=connections if proxies else limits.connections_per_address + SHORT_PER_ADDRESS,
         ping_interval=limits.ping_interval,
     )

@@ -264,6 +264,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("limit-idle-timeout", _seconds(1), "SECONDS", "For a connection on which nothing is asked."),
     Setting("limit-header-bytes", _bytes(1024), "BYTES", "Header fields of one request together."),
     Setting("limit-body-bytes", _bytes(1024), "BYTES", "The body of one request."),
+    Setting(
+        "limit-unfinished-bytes",
+        _bytes(1 << 20),
+        "BYTES",
+        "What requests may hold whose bodies have not come whole: an eighth of it those of an address, a thirty-second "
+        "those on a connection.",
+    ),
     Setting("limit-message-characters", _whole(1, 1_000_000), "N", "Characters of one message."),
     Setting("limit-handle-characters", _whole(1, 1_000), "N", "Characters of a handle."),
     Setting("limit-key-characters", _whole(1, 1_000), "N", "Characters of an idempotency key."),

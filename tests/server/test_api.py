@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from tests.server.conftest import read_answer
 from twisted_chat.auth import ApiKeys, Origins, SigningKey, TokenKeys, make_token
 from twisted_chat.consumers import codec
 from twisted_chat.consumers.errors import NotReadyError
@@ -140,11 +141,19 @@ def test_pages_of_other_sites_are_refused(server: Any) -> None:
 # What there is
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nowhere", "/api/nodes/x", "/api/%ff"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/nowhere", "/api/nodes/x"])
 def test_what_there_is_not(server: Any, path: str) -> None:
     answer = server.ask("GET", path, WITH_KEY)
     assert (answer.status, answer.error) == (404, "not_found")
     assert "admit, disconnect, nodes, refuse, refused, send" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api//nodes", "//api/nodes", "/%61pi/nodes", "/api/node%73", "/api%2Fnodes", "/api/%ff"]
+)
+def test_a_path_has_one_spelling(server: Any, path: str) -> None:
+    for answer in (server.ask("GET", path, WITH_KEY), server.ask("POST", path, WITH_KEY)):
+        assert (answer.status, answer.error) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -390,7 +399,9 @@ def test_without_consumers_there_are_no_groups(server: Any) -> None:
         ("refuse", {"room": "a", "seconds": True}, "bad_request"),
         ("refuse", {"room": "a", "seconds": "60"}, "bad_request"),
         ("refuse", {"room": "a", "seconds": 1e12}, "bad_request"),
-        ("refuse", b'{"room": "a", "seconds": NaN}', "bad_request"),
+        ("refuse", b'{"room": "a", "seconds": NaN}', "bad_json"),
+        ("refuse", b'{"room": "a", "room": "b"}', "bad_json"),
+        ("refuse", b'\xef\xbb\xbf{"room": "a"}', "bad_json"),
         ("admit", {"room": None}, "bad_request"),
         ("admit", [], "bad_json"),
         ("admit", b"{", "bad_json"),
@@ -439,3 +450,21 @@ def test_whoever_has_gone_is_not_answered(server: Any, monkeypatch: pytest.Monke
     stored.errback(ChatError(Reason.TRY_AGAIN, "later"))
     assert client.received() == b""
     assert server.refusals("try_again") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/api/refuse", "", 401),
+        ("POST", "/api/nothing", WITH_KEY, 404),
+        ("PUT", "/api/refuse", WITH_KEY, 405),
+        ("POST", "/api/refuse", WITH_KEY, 415),
+        ("POST", "/api/refuse", f"{WITH_KEY}Content-Type: application/json\r\nContent-Encoding: br\r\n", 415),
+        ("POST", "/api/refuse", f"{WITH_KEY}Content-Type: application/json\r\n", None),
+    ],
+)
+def test_an_order_is_refused_by_its_head(server: Any, method: str, path: str, headers: str, status: int | None) -> None:
+    peer = server.peer()
+    peer.send(f"{method} {path} HTTP/1.1\r\nHost: chat.example\r\nContent-Length: 99\r\n{headers}\r\n".encode())
+    received = peer.received()
+    assert (read_answer(received).status if received else None) == status

@@ -94,6 +94,12 @@ def test_what_the_consumers_do_not_take_is_as_without_them(consumers: Consumers)
     room.close()
 
 
+@pytest.mark.parametrize("path", ["//ws/x", "/ws//x", "/%77s/x", "/ws/%2fx", "/ws/./x", "/ws%2Fx", "/ws/cafe%CC%81"])
+def test_another_spelling_of_a_path_does_not_reach_the_consumers(consumers: Consumers, path: str) -> None:
+    assert status(consumers.ask(path)) == 404
+    assert not consumers.queue.events
+
+
 def test_only_websockets_are_taken(consumers: Consumers) -> None:
     peer = consumers.server.peer()
     peer.send(b"GET / HTTP/1.1\r\nHost: chat.example\r\n\r\n")

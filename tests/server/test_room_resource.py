@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.conftest import read_answer
 from twisted_chat.auth import ApiKeys, Origins, SigningKey, TokenKeys, make_token
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.relay.interface import HistoryLimits
@@ -88,7 +89,7 @@ def test_a_page_that_is_known_is_not_sent_again(server: Any) -> None:
 # Room names
 
 
-@pytest.mark.parametrize("path", ["/chat", "/chat/", "/chat//", "/chat/lobby", "/chat/lobby/"])
+@pytest.mark.parametrize("path", ["/chat", "/chat/", "/chat/lobby", "/chat/lobby/"])
 def test_empty_means_lobby(server: Any, path: str) -> None:
     say(server, "hi")
     assert [m["message"] for m in server.ask("GET", path).json["messages"]] == ["hi"]
@@ -96,14 +97,48 @@ def test_empty_means_lobby(server: Any, path: str) -> None:
 
 def test_rooms_have_slashes_and_any_language(server: Any) -> None:
     assert server.post({"handle": "ann", "message": "hola"}, "/chat/equipo/espa%C3%B1a/").status == 201
-    for path in ("/chat/equipo/espa%c3%b1a", "/chat/equipo%2Fespan%CC%83a"):
-        assert [m["message"] for m in server.ask("GET", path).json["messages"]] == ["hola"]
+    assert [m["message"] for m in server.ask("GET", "/chat/equipo/espa%C3%B1a").json["messages"]] == ["hola"]
 
 
-def test_the_first_part_of_the_path_may_be_encoded_too(server: Any) -> None:
-    assert server.post({"handle": "ann", "message": "hola"}, "/%63ha%74/team%2Fblue").status == 201
-    for path in ("/chat/team/blue", "/ch%61t/team/blue/"):
-        assert [m["message"] for m in server.ask("GET", path).json["messages"]] == ["hola"]
+@pytest.mark.parametrize(
+    ("path", "usual"),
+    [
+        ("/chat//secret", "/chat/secret"),
+        ("/chat///secret", "/chat/secret"),
+        ("/chat/%2fsecret", "/chat/secret"),
+        ("/chat/%2Fsecret", "/chat/secret"),
+        ("/chat/secret%2F", "/chat/secret/"),
+        ("/chat/secret//", "/chat/secret/"),
+        ("/chat/%73ecret", "/chat/secret"),
+        ("/chat/team%2Fblue", "/chat/team/blue"),
+        ("/chat/espa%c3%b1a", "/chat/espa%C3%B1a"),
+        ("/chat/espan%CC%83a", "/chat/espa%C3%B1a"),
+        ("/chat/a\\b", "/chat/a%5Cb"),
+        ("/chat/100%", "/chat/100%25"),
+        ("/chat//", "/chat/"),
+    ],
+)
+def test_a_room_has_one_spelling(server: Any, path: str, usual: str) -> None:
+    assert server.ask("GET", usual).status == 200
+    answers = [server.ask("GET", path), server.ask("GET", path, BROWSER), server.post({"message": "hi"}, path)]
+    answers.append(server.connect(path).answer)
+    answers.append(server.ask("POST", path, "Content-Type: application/json\r\nContent-Length: 9\r\n"))
+    for answer in answers:
+        assert (answer.status, answer.error) == (400, "bad_room")
+        assert usual in answer.json["error"]["message"].split()
+
+
+def test_signs_may_be_encoded_or_not(server: Any) -> None:
+    # As encodeURIComponent writes it, and as people do.
+    assert server.post({"handle": "ann", "message": "hi"}, "/chat/user%3A42@a+b").status == 201
+    assert len(server.ask("GET", "/chat/user:42%40a%2Bb").json["messages"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/%63hat/lobby", "//chat/lobby", "/chat%2Flobby", "/./chat/lobby", "/%2e/chat/lobby"])
+def test_the_first_part_has_one_spelling_too(server: Any, path: str) -> None:
+    for answer in (server.ask("GET", path), server.post({"handle": "ann", "message": "hi"}, path)):
+        assert (answer.status, answer.error) == (404, "not_found")
+    assert server.connect(path).answer.status == 404
 
 
 @pytest.mark.parametrize("path", ["/chat/a//b", "/chat/a/../b", "/chat/%00", "/chat/%ff", "/chat/" + "x" * 129])
@@ -470,3 +505,58 @@ def test_static_files_and_nothing_else(server: Any) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
     for path in ("/static/", "/static/../service.py", "/static/%2e%2e/service.py", "/nowhere", "/chatter"):
         assert server.ask("GET", path).error == "not_found"
+
+
+# By the head
+
+
+def begin(server: Any, path: str = "/chat/lobby", headers: str = "", *, kind: str = "application/json") -> Any:
+    """What is answered to a post of which only the head has come, None where the body is waited for."""
+    peer = server.peer()
+    head = f"POST {path} HTTP/1.1\r\nHost: chat.example\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n{headers}\r\n"
+    peer.send(head.encode())
+    received = peer.received()
+    return read_answer(received) if received else None
+
+
+def test_a_post_is_refused_by_its_head(server: Any) -> None:
+    assert begin(server) is None
+    for path, headers, kind, status in (
+        ("/chat/a/../b", "", "application/json", 400),
+        ("/chat/lobby", "", "text/plain", 415),
+        ("/chat/lobby", "Content-Encoding: gzip\r\n", "application/json", 415),
+        ("/chat/lobby", "X-API-Key: nobody\r\n", "application/json", 401),
+        ("/chat/lobby", "Origin: https://elsewhere.example\r\n", "application/json", 403),
+        ("/nothing", "", "application/json", 404),
+        ("/static/chat.html", "", "application/json", 405),
+    ):
+        answer = begin(server, path, headers, kind=kind)
+        assert answer.status == status
+        assert answer.headers["connection"] == "close"
+    assert server.site.unfinished.size > 0  # of the first
+
+
+def test_a_post_without_a_token_is_refused_by_its_head(closed: tuple[Any, Callable[..., str]]) -> None:
+    server, _ = closed
+    assert begin(server).error == "token_required"
+    assert begin(server, headers="Authorization: Bearer a.b.c\r\n").error == "token_invalid"
+    assert server.refusals("token_required") == 1
+    assert server.site.unfinished.size == 0
+
+
+def test_an_address_that_posts_too_fast_is_refused_by_the_head(make_server: Callable[..., Any]) -> None:
+    server = make_server(limits=Limits(messages_per_address=Rate(1.0, 2)))
+    assert begin(server) is None
+    for _ in range(2):
+        assert server.post({"handle": "ann", "message": "hi"}).status == 201
+    assert begin(server).error == "rate_limited"
+    server.clock.advance(1)
+    assert begin(server) is None  # which counts nothing
+    assert server.post({"handle": "ann", "message": "hi"}).status == 201
+
+
+def test_a_compressed_body_says_what_would_be_taken(server: Any) -> None:
+    answer = server.post({"handle": "ann", "message": "hi"}, headers="Content-Encoding: gzip\r\n")
+    assert (answer.status, answer.error) == (415, "unsupported_media_type")
+    assert answer.headers["accept-encoding"] == "identity"
+    assert server.post({"handle": "ann", "message": "hi"}, headers="Content-Encoding: identity\r\n").status == 201

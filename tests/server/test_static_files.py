@@ -113,3 +113,16 @@ def test_the_root_and_the_icon(server: Any) -> None:
     icon = server.ask("GET", "/favicon.ico")
     assert (icon.status, icon.headers["content-type"]) == (200, "image/svg+xml")
     assert server.ask("GET", "/nowhere").error == "not_found"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/favicon.ico/x", "/favicon.ico/", "//favicon.ico", "/%66avicon.ico", "//nothing/at/all", "//", "/./"),
+        *("/static//chat.css", "/static/%63hat.css", "/static/./chat.css", "/static%2Fchat.css", "/static/chat.css/"),
+        *("//static/chat.css", "/nothing/..%2fstatic/chat.css"),
+    ],
+)
+def test_a_file_has_one_path(server: Any, path: str) -> None:
+    answer = server.ask("GET", path)
+    assert (answer.status, answer.error) == (404, "not_found")

@@ -35,6 +35,7 @@ class Limits:
     idle_timeout: float = 75.0
     header_bytes: int = 16_384
     body_bytes: int = 65_536
+    unfinished_bytes: int = 64 << 20
     message_characters: int = 4_096
     handle_characters: int = 64
     key_characters: int = 64
@@ -60,6 +61,16 @@ class Limits:
     def arrivals(self) -> Rate:
         """How often one address may connect and ask for what it missed: five times with all that it may have."""
         return Rate(max(1.0, self.connections_per_address / 4), 5 * self.connections_per_address)
+
+    @property
+    def unfinished_bytes_per_address(self) -> int:
+        """What requests of one address may hold that have not come whole: an eighth of all, and at least one body."""
+        return max(self.unfinished_bytes // 8, self.unfinished_bytes_per_connection)
+
+    @property
+    def unfinished_bytes_per_connection(self) -> int:
+        """The same for one connection: a thirty-second of all, and at least one body with its head."""
+        return max(self.unfinished_bytes // 32, self.body_bytes + 4 * self.header_bytes)
 
     @property
     def frame_bytes(self) -> int:
@@ -148,6 +159,10 @@ class TokenBucket:
                 left = rate.burst
         return left
 
+    def empty(self, now: float) -> bool:
+        """Return whether `take` would fail at `now`, and take nothing."""
+        return self._left + max(0.0, now - self._at) * self._rate.per_second < 1.0
+
     def wait(self) -> float:
         """Seconds until the next one is within the rate, counted from the last `take`."""
         return max(0.0, (1.0 - self._left) / self._rate.per_second)
@@ -182,6 +197,11 @@ class AddressRates:
         else:
             self._buckets.move_to_end(address)
         return bucket
+
+    def spent(self, address: str, now: float) -> bool:
+        """Return whether `take` would fail for `address` at `now`, and take nothing."""
+        bucket = self._buckets.get(address)
+        return bucket is not None and bucket.empty(now)
 
     def _forget(self, now: float) -> None:
         while self._buckets:

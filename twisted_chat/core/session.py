@@ -89,6 +89,13 @@ class Session:
         if self._budget is not None and not self.identity.server:
             self._budget.room_began(self.address, self.identity.user, now)
 
+    def check_head(self, now: float) -> None:
+        """Raise `ChatError` where `speak` is going to, whatever is said. Counts nothing."""
+        if not self.writable:
+            self.identity.check_write(self.room)
+        if not self.identity.server and self.address is not None and self._rates.spent(self.address, now):
+            raise _too_fast(1.0, "address")
+
     def idempotency_key(self, key: str | None) -> str | None:
         """What a client's `key` is kept under: the same key of another author is another key."""
         if key is None:

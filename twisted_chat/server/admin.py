@@ -22,10 +22,11 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.paths import is_canonical
 from twisted_chat.metrics import CONTENT_TYPE
 from twisted_chat.server.json_response import answer, refuse
 
@@ -163,8 +164,16 @@ class _Page(Resource):
         super().__init__()
         self._answer = answer
 
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        child: IResource = super().getChildWithDefault(path, request)
+        return child if is_canonical(request.path) else _Page(_not_found)
+
     def getChild(self, path: bytes, request: Request) -> Resource:
         return _Page(_not_found)
+
+    def check_head(self, request: Request) -> bytes | None:
+        """Refuse what has a body and another method: nothing here takes either."""
+        return None if request.method in (b"GET", b"HEAD") else _only_read(request)
 
     def render(self, request: Request) -> int:
         finished = request.notifyFinish()
@@ -177,8 +186,7 @@ class _Page(Resource):
         if request.method in (b"GET", b"HEAD"):
             body = await self._answer(request)
         else:
-            request.setHeader("allow", "GET, HEAD")
-            body = refuse(request, ChatError(Reason.METHOD_NOT_ALLOWED, "only GET and HEAD are answered here"))
+            body = _only_read(request)
         _write(request, body)
 
     def _failed(self, failure: Failure, request: Request) -> None:
@@ -232,6 +240,11 @@ def admin_resource(metrics: Rendered, readiness: Checked, nodes: Callable[[], in
     root.putChild(b"readyz", _Page(ready))
     root.putChild(b"metrics", _Page(prometheus))
     return root
+
+
+def _only_read(request: Request) -> bytes:
+    request.setHeader("allow", "GET, HEAD")
+    return refuse(request, ChatError(Reason.METHOD_NOT_ALLOWED, "only GET and HEAD are answered here"))
 
 
 async def _not_found(request: Request) -> bytes:

@@ -39,10 +39,10 @@ from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
 from twisted_chat.nodes import Nodes
 from twisted_chat.server.admission import Admission
-from twisted_chat.server.http.request import field
-from twisted_chat.server.json_response import answer, refuse
+from twisted_chat.server.http.request import body_of
+from twisted_chat.server.json_response import answer, check_json, refuse
+from twisted_chat.wire.json_object import read_object
 
-JSON: Final = "application/json"
 LONGEST_USER: Final = 128
 LONGEST_REFUSAL: Final = 10 * 366 * 86_400.0
 """Seconds for which a room can be refused at most, unless it is for ever."""
@@ -100,19 +100,35 @@ class Api(Resource):
         Deferred.fromCoroutine(self._respond(request)).addErrback(self._failed, request).addCallback(finish)
         return NOT_DONE_YET
 
-    async def _respond(self, request: Request) -> bytes:
+    def check_head(self, request: Request) -> bytes | None:
+        """Refuse an order that is going to be refused whatever its body is."""
+        try:
+            self._checked(request)
+        except ChatError as error:
+            return self._refuse(request, error)
+        return None
+
+    def _checked(self, request: Request) -> str:
+        """Return what is asked for, by somebody who may. Raise `ChatError` otherwise."""
         self._admission.check_origin(request)
         self._admission.check_api_key(request)
-        name = "/".join(part.decode("utf-8", "replace") for part in request.postpath or ())
+        name = b"/".join(request.postpath or ()).decode("utf-8", "replace")
         if name in self._questions:
             _expect_method(request, b"GET", b"HEAD")
-            fields = await self._questions[name]()
         elif name in self._orders:
             _expect_method(request, b"POST")
-            fields = await self._orders[name](_body(request))
+            check_json(request)
         else:
             known = ", ".join(sorted([*self._questions, *self._orders]))
             raise ChatError(Reason.NOT_FOUND, f"the API has no {name[:80]!r}; it has {known}")
+        return name
+
+    async def _respond(self, request: Request) -> bytes:
+        name = self._checked(request)
+        if name in self._questions:
+            fields = await self._questions[name]()
+        else:
+            fields = await self._orders[name](read_object(body_of(request)))
         return answer(request, 200, json.dumps(fields).encode())
 
     def _failed(self, failure: Failure, request: Request) -> bytes:
@@ -120,6 +136,9 @@ class Api(Resource):
         if not isinstance(error, ChatError):
             self._log.failure("a request to the API failed", failure)
             error = ChatError(Reason.INTERNAL, "the server failed on this request; the log says how")
+        return self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: ChatError) -> bytes:
         self._metrics.refused(error.reason.code)
         return refuse(request, error)
 
@@ -199,20 +218,6 @@ def _expect_method(request: Request, *methods: bytes) -> None:
         allowed = b", ".join(methods).decode()
         request.setHeader("allow", allowed)
         raise ChatError(Reason.METHOD_NOT_ALLOWED, f"this takes {allowed}")
-
-
-def _body(request: Request) -> Fields:
-    kind = (field(request, b"content-type") or "").partition(";")[0].strip().lower()
-    if kind != JSON:
-        raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
-    assert request.content is not None
-    try:
-        fields = json.loads(request.content.read())
-    except (ValueError, RecursionError) as error:
-        raise ChatError(Reason.BAD_JSON, f"this is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ChatError(Reason.BAD_JSON, 'this is no JSON object such as {"user": "u1"}')
-    return fields
 
 
 def _text(fields: Fields, name: str, longest: int) -> str:

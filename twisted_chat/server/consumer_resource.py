@@ -13,6 +13,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted_chat.consumers.group_member import CompressedConsumerFrames
 from twisted_chat.consumers.sockets import Sockets
 from twisted_chat.core.errors import ChatError
+from twisted_chat.core.paths import is_canonical
 from twisted_chat.hub import Hub
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
@@ -57,7 +58,8 @@ class ConsumerSite(Resource):
         self._groups: Final = groups
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
-        if is_websocket_request(request):
+        # In other spellings a path would come to a consumer past the rule that a proxy has for it.
+        if is_websocket_request(request) and is_canonical(request.path):
             handshake = handshake_of(request, self._admission)
             if self._takes(handshake):
                 # As it was before anything of the path was taken off, for whoever else it may be for.

@@ -11,6 +11,7 @@ from twisted.web.resource import IResource, Resource
 
 from twisted_chat.auth import Hosts
 from twisted_chat.core.errors import ChatError
+from twisted_chat.server.bodyless import Bodyless
 from twisted_chat.server.http.request import field
 from twisted_chat.server.json_response import refuse
 
@@ -49,10 +50,8 @@ class HostSite(Resource):
         return child
 
 
-class _WrongHost(Resource):
+class _WrongHost(Bodyless):
     """The answer to one request."""
-
-    isLeaf = True
 
     def __init__(self, error: ChatError) -> None:
         super().__init__()

@@ -15,14 +15,15 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits
 from twisted_chat.core.names import room_from_path
+from twisted_chat.core.paths import other_spelling
 from twisted_chat.core.publication import History, Newest, Proof, Published, Question
 from twisted_chat.core.session import Session
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
-from twisted_chat.server.http.request import field
+from twisted_chat.server.http.request import body_of, field
 from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
-from twisted_chat.server.json_response import answer, refuse
+from twisted_chat.server.json_response import JSON, answer, check_json, refuse
 from twisted_chat.server.static_files import StaticFile
 from twisted_chat.server.turns import Turns
 from twisted_chat.server.websocket import RoomSocketFactory
@@ -30,8 +31,8 @@ from twisted_chat.wire import query, room
 from twisted_chat.wire.accept import preferred
 
 METHODS: Final = "GET, HEAD, POST, OPTIONS"
+_METHODS: Final = frozenset(METHODS.encode().split(b", "))
 HTML: Final = "text/html"
-JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 
 READ_AT_ONCE: Final = 8
@@ -64,28 +65,49 @@ class RoomResource(Resource):
     def _limits(self) -> Limits:
         return self._admission.limits
 
-    def render(self, request: Request) -> bytes | int:
+    def check_head(self, request: Request) -> bytes | None:
+        """Refuse a post that is going to be refused whatever its body is."""
         try:
-            # What follows the first part, however that is written: /%63hat/lobby is /chat/lobby.
-            name = room_from_path(request.path[1:].partition(b"/")[2])
-            self._admission.check_origin(request)
-            self._allow_cross_origin(request)
-            return self._render(request, name)
+            name = self._enter(request)
+            self._check_method(request)
+            if request.method == b"POST":
+                self._poster(request, name).check_head(self._connections.reactor.seconds())
         except ChatError as error:
             return self._refuse(request, error)
+        return None
+
+    def render(self, request: Request) -> bytes | int:
+        try:
+            return self._render(request, self._enter(request))
+        except ChatError as error:
+            return self._refuse(request, error)
+
+    def _enter(self, request: Request) -> str:
+        """Return the room, for a page that may ask."""
+        self._admission.check_origin(request)
+        self._allow_cross_origin(request)
+        name = room_from_path(request.path.removeprefix(b"/chat"))
+        unusual = other_spelling(request.path)
+        if unusual is not None:
+            # A proxy that has a rule for the usual spelling has let this one through.
+            raise ChatError(Reason.BAD_ROOM, f"a room has one spelling in a URL; ask for {unusual.decode('ascii')}")
+        return name
+
+    def _check_method(self, request: Request) -> None:
+        if request.method not in _METHODS and not is_websocket_request(request):
+            request.setHeader("allow", METHODS)
+            raise ChatError(Reason.METHOD_NOT_ALLOWED, f"a room takes {METHODS} and WebSocket")
 
     def _render(self, request: Request, name: str) -> bytes | int:
         if is_websocket_request(request):
             return self._open_socket(request, name)
+        self._check_method(request)
         match request.method:
-            case b"GET" | b"HEAD":
-                return self._get(request, name)
             case b"POST":
                 return self._post(request, name)
             case b"OPTIONS":
                 return self._options(request)
-        request.setHeader("allow", METHODS)
-        raise ChatError(Reason.METHOD_NOT_ALLOWED, f"a room takes {METHODS} and WebSocket")
+        return self._get(request, name)
 
     def _get(self, request: Request, name: str) -> bytes | int:
         request.setHeader("vary", "accept, origin")
@@ -155,12 +177,8 @@ class RoomResource(Resource):
     # Posting
 
     def _post(self, request: Request, name: str) -> int:
-        kind = (field(request, b"content-type") or "").partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise ChatError(Reason.UNSUPPORTED_MEDIA_TYPE, f"post {JSON}; this is {kind[:80] or 'without a type'}")
-        session = self._admission.session(request, name)
-        assert request.content is not None
-        command = room.decode(request.content.read(), self._limits)
+        session = self._poster(request, name)
+        command = room.decode(body_of(request), self._limits)
         if not isinstance(command, room.Publish):
             raise ChatError(Reason.BAD_MESSAGE, 'post {"handle": "ann", "message": "hi"}')
         hub, now = self._connections.hub, self._connections.reactor.seconds()
@@ -179,6 +197,11 @@ class RoomResource(Resource):
         )
         self._later(request, published, partial(self._stored, request, session))
         return NOT_DONE_YET
+
+    def _poster(self, request: Request, name: str) -> Session:
+        """Return who posts, by the head of `request`."""
+        check_json(request)
+        return self._admission.session(request, name)
 
     def _stored(self, request: Request, session: Session, published: Published) -> bytes:
         session.stored(published, self._connections.reactor.seconds())

@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import Final
 
 from twisted.web.http import CACHED
-from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.server.bodyless import Bodyless
 from twisted_chat.server.json_response import refuse
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
@@ -78,10 +78,8 @@ def load() -> dict[str, StaticFile]:
     return found
 
 
-class StaticFiles(Resource):
+class StaticFiles(Bodyless):
     """``/static/NAME``."""
-
-    isLeaf = True
 
     def __init__(self, static: dict[str, StaticFile]) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ A client sends ``{"handle", "message"[, "key"]}`` or ``{"handle", "typing": true
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from twisted_chat.core.limits import Limits
 from twisted_chat.core.publication import Position, Publication
 from twisted_chat.core.skeletons import unlike_itself
 from twisted_chat.core.text import clean_handle, clean_key, clean_message
+from twisted_chat.wire.json_object import JSON_TYPES, read_object
 
 BACKSLASH: Final = ord("\\")
 """As a number: to look for one byte is a tenth of looking for bytes."""
@@ -81,7 +81,7 @@ def _quickly(text: bytes, limits: Limits) -> Publish:
 
 
 def _slowly(text: bytes, limits: Limits) -> Command:
-    fields = _object(text)
+    fields = read_object(text)
     key = fields.get("key")
     try:
         return _command(fields, limits)
@@ -109,47 +109,9 @@ def _text(fields: dict[str, Any], name: str, reason: Reason, *, required: bool) 
     if value is None and not required:
         return None
     if not isinstance(value, str):
-        what = f"is a {_JSON_TYPES[type(value)]}" if name in fields else "is missing"
+        what = f"is a {JSON_TYPES[type(value)]}" if name in fields else "is missing"
         raise ChatError(reason, f'"{name}" {what}; send {{"handle": "ann", "message": "hi"}}')
     return value
-
-
-_JSON_TYPES: Final = {
-    type(None): "null",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    str: "string",
-    list: "list",
-    dict: "object",
-}
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise ChatError(Reason.BAD_JSON, f"this is not UTF-8: byte {error.start} is wrong") from None
-    except json.JSONDecodeError as error:
-        raise ChatError(Reason.BAD_JSON, f"this is not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise ChatError(Reason.BAD_JSON, "this JSON is nested too deeply") from None
-    except ValueError:
-        raise ChatError(Reason.BAD_JSON, "a number in this JSON has too many digits") from None
-    if not isinstance(value, dict):
-        raise ChatError(Reason.BAD_JSON, f"this is a {_JSON_TYPES[type(value)]}; send a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ChatError(Reason.BAD_JSON, "the same name stands twice in this JSON object")
-    return fields
-
-
-def _no_constant(name: str) -> Any:
-    raise ChatError(Reason.BAD_JSON, f"{name} is not JSON")
 
 
 # What is stored

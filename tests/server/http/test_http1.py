@@ -358,6 +358,37 @@ def test_just_as_much_as_allowed(connect: Any) -> None:
     assert connection.refused == []
 
 
+@pytest.mark.parametrize("coding", [b"identity", b"gzip, chunked", b"xchunked", b"gzip", b"Deflate,chunked"])
+def test_unknown_transfer_coding(connect: Any, coding: bytes) -> None:
+    connection = connect()
+    assert refusal(connection.send(POST + b"Transfer-Encoding: %b\r\n\r\n0\r\n\r\n" % coding)) == (
+        501,
+        "not_implemented",
+    )
+    assert connection.refused == ["not_implemented"]
+
+
+@pytest.mark.parametrize("expected", [b"200-ok", b"100-continue, x", b"100-continue\r\nExpect: 100-continue"])
+def test_unknown_expectation(connect: Any, expected: bytes) -> None:
+    for head in (GET[:-2], POST + b"Content-Length: 2\r\n"):
+        answer = connect().send(head + b"Expect: %b\r\n\r\n" % expected)
+        assert refusal(answer) == (417, "expectation_failed")
+
+
+def test_http_1_0_knows_no_expectations(connect: Any) -> None:
+    head = b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 2\r\nExpect: x\r\n\r\n"
+    connection = connect()
+    assert connection.send(head) == b""
+    assert b"200 OK" in connection.send(b"hi")
+
+
+@pytest.mark.parametrize("target", ["/chat/caf\u00e9", "/chat/lobby?handle=caf\u00e9"])
+def test_utf8_that_is_not_encoded(connect: Any, target: str) -> None:
+    answer = connect().send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert refusal(answer) == (400, "malformed")
+    assert b"%C3%A9" in answer
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -409,10 +440,18 @@ def test_folded_field_is_one(connect: Any) -> None:
         POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx",
-        POST + b"Transfer-Encoding: identity\r\n\r\n",
-        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \r\n\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: gzip\r\n\r\n",
+        # Lines that end with LF alone, where they are noticed at once and where only a part has come.
+        GET.replace(b"\r\n", b"\n"),
+        GET.replace(b"\r\n", b"\n", 1),
+        b"GET / HTTP/1.1\n",
+        GET[:-2] + b"x: y\nz: y\r\n\r\n",
+        GET[:-2] + b"x: y\n\n",
+        # UTF-8 that is not encoded.
+        "GET /chat/caf\u00e9 HTTP/1.1\r\nHost: a.example\r\n\r\n".encode(),
         POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET xchat/lobby HTTP/1.1\r\nHost: a.example\r\n\r\n",

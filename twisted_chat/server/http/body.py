@@ -10,6 +10,9 @@ from twisted_chat.server.http.limits import HttpLimits, Refused, body_too_large
 PIECES: Final = 64
 """Pieces that are kept until they are joined: small ones take more memory than what is in them."""
 
+PIECE_BYTES: Final = 64
+"""Bytes that a short piece takes besides what is in it."""
+
 
 class BodyBuffer(io.BytesIO):
     """Where Twisted puts a body; a write past the limit raises `Refused`. `seek` before anything is read.
@@ -31,6 +34,18 @@ class BodyBuffer(io.BytesIO):
         if len(self._pieces) == PIECES:
             self._pieces = [b"".join(self._pieces)]
         return len(data)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that what has come takes."""
+        return self._size + PIECE_BYTES * len(self._pieces)
+
+    def take(self) -> bytes:
+        """Return the whole body and let go of it: an answer may take long, and needs the memory no more."""
+        self.seek(0)
+        body = self.read()
+        self.close()
+        return body
 
     def tell(self) -> int:
         return self._size if self._pieces else super().tell()

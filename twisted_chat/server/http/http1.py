@@ -22,14 +22,20 @@ from twisted_chat.server.http.limits import (
     HttpSite,
     Refusal,
     Refused,
+    bare_line_feed,
     body_timeout,
     body_too_large,
+    expectation_failed,
     handshake_timeout,
     header_too_large,
     malformed,
+    not_ascii,
+    not_implemented,
     target_too_long,
 )
+from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, end_writing
+from twisted_chat.server.http.unfinished import UnfinishedOfConnection
 
 _BEFORE: Final = b"\r\n"
 """What ends a request line: with it before them, no fields at all end like any others."""
@@ -39,6 +45,9 @@ _FOLD: Final = re.compile(rb"(?<=[^\r\n])\r\n[ \t]+")
 
 _TARGET: Final = re.compile(rb"/|\*\Z|https?://", re.IGNORECASE)
 """RFC 9112 section 3.2: the forms of a target that are for an origin server, by how they begin."""
+
+TRAILER_BYTES: Final = 1_024
+"""Bytes of fields after a chunked body, which nobody reads; Twisted keeps each line of them, for 80 bytes."""
 
 
 class _Phase(Enum):
@@ -80,6 +89,9 @@ class Http1Channel(http.HTTPChannel):
         self._untaken = 0
         self._draining = False
         self._closer: IDelayedCall | None = None
+        self._unfinished: UnfinishedOfConnection | None = None
+        self._unserved: ChatRequest | None = None
+        self._head_passed = False
 
     # From the connection
 
@@ -92,6 +104,7 @@ class Http1Channel(http.HTTPChannel):
             return
         self.connection.fresh = True
         super().dataReceived(data)
+        self._read_over()
         if self._first_head is not None:
             left, self._first_head = self._first_head, None
             if self._phase is _Phase.HEAD:  # most heads are here at once, and need no time-out
@@ -115,6 +128,7 @@ class Http1Channel(http.HTTPChannel):
         if self._closer is not None and self._closer.active():
             self._closer.cancel()
         self._wait_for_client(0)
+        self._give_up()
         super().connectionLost(reason)
 
     # The head
@@ -123,6 +137,12 @@ class Http1Channel(http.HTTPChannel):
         """A request line; what follows is taken as it comes, by `rawDataReceived`."""
         if not self.persistent:
             return  # what a client sends after its last request
+        if b"\n" in line:
+            self.refuse(bare_line_feed())
+            return
+        if not line.isascii() and b" HTTP/1." in line:
+            self.refuse(not_ascii())
+            return
         if self._phase is _Phase.IDLE and line:
             self._phase = _Phase.HEAD
             self.setTimeout(self._limits.handshake_timeout)
@@ -136,6 +156,15 @@ class Http1Channel(http.HTTPChannel):
         self.line_mode = 1
         if extra:
             super().dataReceived(extra)
+            self._read_over()
+
+    def _read_over(self) -> None:
+        """Look at what is left incomplete of what came."""
+        if self._unserved is not None:
+            self._hold(self._unserved)
+        elif self.line_mode and self._buffer and b"\n" in self._buffer.partition(b"\r\n")[0]:
+            # A line is complete with CR LF only, so this one would be waited for until the time is over.
+            self.refuse(bare_line_feed())
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(target_too_long(self._limits))
@@ -146,8 +175,11 @@ class Http1Channel(http.HTTPChannel):
         fields, end, rest = came.partition(b"\r\n\r\n")
         if not end:
             fields = came[:-3]  # the last ones may be of the end
-        if len(fields) > self._limits.header_bytes or fields.count(b"\r\n") > self._limits.headers:
+        lines = fields.count(b"\r\n")
+        if len(fields) > self._limits.header_bytes or lines > self._limits.headers:
             self.refuse(header_too_large(self._limits))
+        elif fields.count(b"\n") != lines:
+            self.refuse(bare_line_feed())
         elif not end:
             self._fields = came
         else:
@@ -164,12 +196,23 @@ class Http1Channel(http.HTTPChannel):
             self.allContentReceived()
 
     def headerReceived(self, line: bytes) -> bool:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
+            self.refuse(self._unknown_coding(value))
+            return False
         try:
             return bool(super().headerReceived(line))
         except ValueError:
             # Python refuses to read numbers of thousands of digits: a Content-Length far beyond any limit.
             self.refuse(body_too_large(self._limits))
             return False
+
+    def _unknown_coding(self, value: bytes) -> Refusal:
+        """RFC 9112 sections 6.1 and 6.3: a length that cannot be known is malformed, a coding may be unknown."""
+        *before, last = (coding.strip(b" \t").lower() for coding in value.split(b","))
+        if self._http10 or (b"chunked" in before) or last == b"":
+            return malformed("Transfer-Encoding may only be chunked, once, as the last, and only on HTTP/1.1")
+        return not_implemented("the only transfer coding that is taken here is chunked")
 
     def allHeadersReceived(self) -> None:
         refusal = self._check_head()
@@ -179,7 +222,16 @@ class Http1Channel(http.HTTPChannel):
         self._phase = _Phase.BODY
         if self.length != 0:
             self.setTimeout(self._limits.idle_timeout)
-        super().allHeadersReceived()
+        # Twisted's would say "100 Continue" before anybody has looked at the head.
+        request = self.requests[-1]
+        request.parseCookies()
+        self.persistent = self.checkPersistence(request, self._version)
+        request.gotLength(self.length)
+        self._head_passed = False
+        if self.length != 0:
+            self._unserved = cast("ChatRequest", request)
+        if isinstance(self._transferDecoder, http._ChunkedTransferDecoder):
+            self._transferDecoder._maxTrailerHeadersSize = TRAILER_BYTES
 
     def _check_head(self) -> Refusal | None:
         """What Twisted leaves to us; it has refused two lengths and a length beside a transfer coding."""
@@ -195,6 +247,10 @@ class Http1Channel(http.HTTPChannel):
             return malformed("a request has one Host header, with a host name or address")
         if self.length is not None and self.length > self._limits.body_bytes:
             return body_too_large(self._limits)
+        # RFC 9110 section 10.1.1: HTTP/1.0 knows no expectations, and they are ignored there.
+        expectations = headers.getRawHeaders(b"expect", [])
+        if expectations and not self._http10 and [value.lower() for value in expectations] != [b"100-continue"]:
+            return expectation_failed()
         return None
 
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
@@ -214,6 +270,40 @@ class Http1Channel(http.HTTPChannel):
         except Refused as refused:
             self.refuse(refused.refusal)
 
+    def _hold(self, request: ChatRequest) -> None:
+        """Decide by the head whether a body that has not come whole is wanted, and count what is held of it."""
+        if self._phase is _Phase.BODY and not self._head_passed:
+            answer = request.answer_head(self._command, self._path, self._version)
+            if answer is not None:
+                self._answer_without_body(request, answer)
+                return
+            self._head_passed = True
+            if not self._http10 and request.requestHeaders.hasHeader(b"expect"):
+                self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._unfinished is None:
+            self._unfinished = self.site.unfinished.connection(self.connection.address)
+        try:
+            self._unfinished.hold(request)
+        except Refused as refused:
+            self.refuse(refused.refusal)
+
+    def _answer_without_body(self, request: ChatRequest, answer: bytes) -> None:
+        self._phase = _Phase.REFUSED
+        request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        request.write(answer)
+        request.finish()
+
+    def serving(self, request: ChatRequest) -> None:
+        """A request begins to be served: its body is not waited for, nor its turn."""
+        self._unserved = None
+        if self._unfinished is not None:
+            self._unfinished.release(request)
+
+    def _give_up(self) -> None:
+        """Let go of a request that is not going to be served."""
+        if self._unserved is not None:
+            self.serving(self._unserved)
+
     def allContentReceived(self) -> None:
         # Twisted goes on to here after a refusal in allHeadersReceived.
         if self._phase is not _Phase.REFUSED:
@@ -221,6 +311,9 @@ class Http1Channel(http.HTTPChannel):
             super().allContentReceived()
 
     def requestDone(self, request: http.Request) -> None:
+        if self._phase is _Phase.REFUSED:
+            self._linger()
+            return
         # First: the base class goes straight on to the next request if it is here already.
         self._phase = _Phase.IDLE
         self._savedTimeOut = self._limits.idle_timeout
@@ -268,10 +361,17 @@ class Http1Channel(http.HTTPChannel):
             return
         self._phase = _Phase.REFUSED
         self.site.refused(refusal.code)
+        self._connection.write(_response(refusal))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the client had time to read the answer; what it still sends is thrown away."""
+        self._give_up()
+        self.requests.clear()  # nobody else knows of it, and it holds what came of its body
+        self._transferDecoder = None
         self.setTimeout(None)
         self.clearLineBuffer()
         transport = self._connection
-        transport.write(_response(refusal))
         transport.unregisterProducer()
         # It may have been paused: the client's end must be seen.
         transport.resumeProducing()

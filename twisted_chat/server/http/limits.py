@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
 
 from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.fairness import FairTurns
+
+if TYPE_CHECKING:  # it needs the limits itself
+    from twisted_chat.server.http.unfinished import UnfinishedBytes
 
 SERVER: Final = b"twisted_chat"
 """The ``Server`` header: what we are, not which version of what."""
@@ -44,6 +47,8 @@ class HttpLimits:
         fields of one request, and their sizes together; HTTP/2 counts 32 more for each field, as RFC 9113 does
     streams
         requests and WebSockets at once on one HTTP/2 connection: all tabs of a browser share it
+    unfinished_bytes, unfinished_bytes_per_address, unfinished_bytes_per_connection
+        memory that requests may take whose bodies have not come whole: in all, of one address, on one connection
     connections, connections_per_address
         of the whole site, whatever is done on them; one more is closed without an answer
     ping_interval
@@ -58,6 +63,9 @@ class HttpLimits:
     headers: int = 100
     body_bytes: int = 65_536
     streams: int = 256
+    unfinished_bytes: int = 64 << 20
+    unfinished_bytes_per_address: int = 8 << 20
+    unfinished_bytes_per_connection: int = 2 << 20
     connections: int = 20_000
     connections_per_address: int = 800
     ping_interval: float = 30.0
@@ -83,6 +91,9 @@ class HttpSite(Protocol):
 
     @property
     def turns(self) -> FairTurns: ...
+
+    @property
+    def unfinished(self) -> UnfinishedBytes: ...
 
     @property
     def requestFactory(self) -> Callable[..., Request]: ...
@@ -166,8 +177,31 @@ def body_timeout(limits: HttpLimits) -> Refusal:
     return Refusal(408, "body_timeout", f"the body of a request must arrive in {limits.idle_timeout:g} seconds")
 
 
+def too_many_unfinished(status: int, whose: str, most: int) -> Refusal:
+    message = (
+        f"requests whose bodies have not come whole may hold {most} bytes {whose}; send a body together with its head, "
+        "and try again in a second"
+    )
+    return Refusal(status, "too_many_unfinished", message, ((b"retry-after", b"1"),))
+
+
 def not_implemented(message: str) -> Refusal:
     return Refusal(501, "not_implemented", message)
+
+
+def expectation_failed() -> Refusal:
+    return Refusal(417, "expectation_failed", "the only expectation that is met here is 100-continue")
+
+
+def bare_line_feed() -> Refusal:
+    return malformed("lines of a request's head end with CR LF; one of these ends with LF alone")
+
+
+def not_ascii() -> Refusal:
+    """Refuse raw UTF-8 in a path or a query: what it names is left to each proxy on the way to guess."""
+    return malformed(
+        "a URL is printable ASCII in a request: percent-encode the UTF-8 of anything else, %C3%A9 for \u00e9"
+    )
 
 
 def _date() -> bytes:

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
+from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
+from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.limits import HOST, SERVER, Refusal
 from twisted_chat.server.http.rotation import Work
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE)
+_FAILED: Final = Refusal(500, "internal", "the server failed to answer this; its log says why")
+
+
+@runtime_checkable
+class HeadChecker(Protocol):
+    """A resource that may answer a request before its body is taken."""
+
+    def check_head(self, request: server.Request) -> bytes | None:
+        """Answer a request whose body is still to come, as `render` does with bytes. Return None to wait for the body.
+
+        `render` follows when the body is there, and must check the same again: tokens expire, and rooms are closed.
+        """
 
 
 class ChatRequest(server.Request):
@@ -33,17 +47,41 @@ class ChatRequest(server.Request):
         """Serve the request, all of which is here, when it is its turn."""
         connection = self.channel.connection
         self._waiting = self.channel.site.turns.take(
-            connection, connection.address, super().process, self._process_late
+            connection, connection.address, self._process_now, self._process_late
         )
+
+    def _process_now(self) -> None:
+        self.channel.serving(self)
+        super().process()
 
     def _process_late(self) -> None:
         self._waiting = None
-        super().process()
+        self._process_now()
 
     def connectionLost(self, reason: Failure) -> None:
         if self._waiting is not None:
             self.channel.site.turns.forget(self._waiting)
         super().connectionLost(reason)
+
+    def answer_head(self, command: bytes, target: bytes, version: bytes) -> bytes | None:
+        """Find the resource of a request whose body is still to come, and return its answer if it needs no body.
+
+        The channel writes the answer, finishes the request and throws the body away.
+        """
+        self.method, self.uri, self.clientproto = command, self._origin_form(target), version
+        self.path, _, query = self.uri.partition(b"?")
+        if self.path == b"*":
+            return None
+        self.args = http.parse_qs(query, 1)
+        self.prepath, self.postpath = [], [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        self.site = self.channel.site
+        self.setHeader(b"date", http.datetimeToString())
+        try:
+            resource = self.site.getResourceFor(self)
+            return resource.check_head(self) if isinstance(resource, HeadChecker) else None
+        except Exception:  # noqa: BLE001 - resources run in here
+            self._log.failure("{method} request failed at its head", method=self.method)
+            return prepare(self, _FAILED)
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
         # Twisted knows no words for 426, 429 and others.
@@ -65,7 +103,7 @@ class ChatRequest(server.Request):
         if self.startedWriting:
             self.channel.abortConnection()
         else:
-            answer(self, Refusal(500, "internal", "the server failed to answer this; its log says why"))
+            answer(self, _FAILED)
         return reason
 
     def _origin_form(self, target: bytes) -> bytes:
@@ -87,10 +125,21 @@ def field(request: http.Request, name: bytes) -> str | None:
     return b", ".join(values).decode("utf-8", "replace") if values else None
 
 
-def answer(request: server.Request, refusal: Refusal) -> None:
-    """Answer `request` with `refusal` and finish it."""
+def body_of(request: http.Request) -> bytes:
+    """Return the whole body of `request`, once: the request lets go of it."""
+    content = request.content
+    return content.take() if isinstance(content, BodyBuffer) else b""
+
+
+def prepare(request: http.Request, refusal: Refusal) -> bytes:
+    """Set status and fields of a refusal, and return its body."""
     request.setResponseCode(refusal.status)
     for name, value in refusal.fields:
         request.setHeader(name, value)
-    request.write(refusal.body)
+    return refusal.body
+
+
+def answer(request: server.Request, refusal: Refusal) -> None:
+    """Answer `request` with `refusal` and finish it."""
+    request.write(prepare(request, refusal))
     request.finish()

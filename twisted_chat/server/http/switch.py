@@ -31,6 +31,7 @@ from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, client_host
 from twisted_chat.server.proxy_protocol import BadProxyHeader
+from twisted_chat.server.http.unfinished import UnfinishedBytes
 from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -149,8 +150,9 @@ class ChatSite(server.Site):
         called with a reason for each connection, request or stream that the HTTP layer refuses:
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
-        ``not_implemented``, ``bad_handshake``, ``bad_proxy_header``, ``too_many_streams``, ``h2_abuse``,
-        ``ping_timeout``, ``stalled``, ``stream_backlog``
+        ``too_many_unfinished``, ``expectation_failed``, ``not_implemented``, ``bad_handshake``,
+        ``bad_proxy_header``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
+        ``stream_backlog``
     on_tls_failed
         called with OpenSSL's reason for each TLS handshake that failed: ``no_shared_cipher``
     """
@@ -181,6 +183,7 @@ class ChatSite(server.Site):
         self.turns: Final = FairTurns(reactor)
         self.backlog: Final = Backlog()
         """What waits in answers that clients do not take."""
+        self.unfinished: Final = UnfinishedBytes(limits)
         self._on_refused: Final = on_refused
         self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []

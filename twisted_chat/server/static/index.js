@@ -46,7 +46,7 @@ function roomPath() {
 
 /** Also what encodeURIComponent leaves alone but a shell or a string would not. */
 function encoded(part) {
-    return encodeURIComponent(part).replace(/['()*!]/g, (sign) => `%${sign.charCodeAt(0).toString(16)}`);
+    return encodeURIComponent(part).replace(/['()*!]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 function fillIn() {

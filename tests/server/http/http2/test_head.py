@@ -50,6 +50,13 @@ def test_length_of_a_body() -> None:
     assert request_head(with_field(b"expect", b"100-Continue"), LIMITS, ended=False).expects_continue
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_other_expectations(ended: bool) -> None:
+    assert refusal_of(with_field(b"expect", b"200-ok"), ended=ended) == (417, "expectation_failed")
+    twice = [*with_field(b"expect", b"100-continue"), (b"expect", b"100-continue")]
+    assert refusal_of(twice, ended=ended) == (417, "expectation_failed")
+
+
 def test_extended_connect_has_no_body() -> None:
     headers = [(b":protocol", b"websocket"), *with_field(b":method", b"CONNECT")]
     head = request_head(headers, LIMITS, ended=False)

@@ -32,6 +32,7 @@ from twisted_chat.server.http.http2.streams import Streams
 from twisted_chat.server.http.limits import LINGER, HttpSite
 from twisted_chat.server.http.rotation import Work
 from twisted_chat.server.http.transport import StreamTransport, is_secure
+from twisted_chat.server.http.unfinished import UnfinishedOfConnection
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to read what was written before the end."""
@@ -71,6 +72,9 @@ class H2Channel(Protocol):
         self._reading_later: Work | None = None
         self._streams: Final = Streams()
         self._conduct: Final = Conduct(site.reactor.seconds(), longest_head(site.limits), self._streams.has_ended)
+        self._unfinished: UnfinishedOfConnection | None = None
+        # Those of which this read brought something of a body.
+        self._moved: dict[H2Stream, None] = {}
         self._first_settings: Final = first_settings
         self._receiving = False
         self._windows_changed = False
@@ -151,6 +155,10 @@ class H2Channel(Protocol):
             handler = _HANDLERS.get(type(event))
             if handler is not None:
                 handler(self, event)
+        moved, self._moved = self._moved, {}
+        for stream in moved:
+            if stream in self._streams:
+                self._guarded(stream, stream.read_over)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closed = True
@@ -185,6 +193,8 @@ class H2Channel(Protocol):
             return
         stream = H2Stream(self, event.stream_id)
         self._streams.add(stream)
+        if event.stream_ended is None:
+            self._moved[stream] = None
         self._guarded(stream, partial(stream.start, event.headers, ended=event.stream_ended is not None))
 
     def _data_received(self, event: events.DataReceived) -> None:
@@ -193,6 +203,7 @@ class H2Channel(Protocol):
             # Reset by an event before this one, in the same read.
             self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         else:
+            self._moved[stream] = None
             stream.data_received(event.data, event.flow_controlled_length)
 
     def _stream_ended(self, event: events.StreamEnded) -> None:
@@ -427,6 +438,12 @@ class H2Channel(Protocol):
         self._transport.abortConnection()
 
     # What streams tell of the connection
+
+    @property
+    def unfinished(self) -> UnfinishedOfConnection:
+        if self._unfinished is None:
+            self._unfinished = self.site.unfinished.connection(self.connection.address)
+        return self._unfinished
 
     def is_secure(self) -> bool:
         return is_secure(self.transport)

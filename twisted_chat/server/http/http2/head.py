@@ -14,8 +14,10 @@ from twisted_chat.server.http.limits import (
     HttpLimits,
     Refused,
     body_too_large,
+    expectation_failed,
     header_too_large,
     malformed,
+    not_ascii,
     not_implemented,
     target_too_long,
 )
@@ -81,7 +83,10 @@ def request_head(headers: Iterable[Field], limits: HttpLimits, *, ended: bool) -
         length = 0
     if length is not None and length > limits.body_bytes:
         raise Refused(body_too_large(limits))
-    expects = not ended and any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields)
+    expectations = [value.strip().lower() for name, value in fields if name == b"expect"]
+    if expectations not in ([], [b"100-continue"]):
+        raise Refused(expectation_failed())
+    expects = not ended and bool(expectations)
     return RequestHead(pseudo[b":method"], pseudo[b":path"], protocol, fields, length, expects)
 
 
@@ -94,6 +99,8 @@ def _check(pseudo: dict[bytes, bytes], fields: list[Field], limits: HttpLimits) 
     path = pseudo[b":path"]
     if len(path) > limits.request_line_bytes:
         raise Refused(target_too_long(limits))
+    if not path.isascii():
+        raise Refused(not_ascii())
     if not TARGET.fullmatch(path) and (method, path) != (b"OPTIONS", b"*"):
         raise Refused(malformed(":path starts with / and is printable ASCII without spaces"))
     if pseudo[b":scheme"].lower() not in {b"http", b"https"}:

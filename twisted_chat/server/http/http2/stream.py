@@ -21,6 +21,8 @@ from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, 
 from twisted_chat.server.http.http2.pacing import Pacer
 from twisted_chat.server.http.http2.send_queue import SendQueue
 from twisted_chat.server.http.limits import HttpSite, Refusal, Refused, body_timeout
+from twisted_chat.server.http.request import ChatRequest
+from twisted_chat.server.http.unfinished import UnfinishedOfConnection
 
 QUEUE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait on a stream whose writer knows no pause; the next write after them resets the stream."""
@@ -48,6 +50,10 @@ class StreamOwner(Protocol):
 
     @property
     def connection(self) -> HttpConnection: ...
+
+    @property
+    def unfinished(self) -> UnfinishedOfConnection:
+        """What its requests hold whose bodies have not come whole."""
 
     def send_headers(self, stream: H2Stream, fields: Iterable[Field]) -> None:
         """Send a head; the stream is reset if it cannot be sent."""
@@ -90,11 +96,13 @@ class H2Stream:
         "_answered",
         "_bodyless",
         "_head",
+        "_head_passed",
         "_held",
         "_owner",
         "_pacer",
         "_reading",
         "_request",
+        "_serving",
         "_waiting_since",
         "_websocket",
         "closed",
@@ -119,6 +127,8 @@ class H2Stream:
         self._owner: Final = owner
         self._head: RequestHead | None = None
         self._bodyless = False
+        self._head_passed = False
+        self._serving = False
         self._request: Request | None = None
         self._websocket: IProtocol | None = None
         self._answer_head: AnswerHead | None = None
@@ -159,8 +169,6 @@ class H2Stream:
             request.requestHeaders.addRawHeader(name, value)
         request.gotLength(head.length)
         request.parseCookies()
-        if head.expects_continue:
-            self._owner.send_headers(self, [(b":status", b"100")])
         if head.protocol is not None:
             # Its stream stays open: the end of the request is not the end of the stream.
             self._dispatch(head, request)
@@ -177,6 +185,34 @@ class H2Stream:
             if self._request is not None:
                 self._body_received(self._request, data)
             self._owner.acknowledge(self, length)
+
+    def read_over(self) -> None:
+        """Decide by the head whether a body that has not come whole is wanted, and count what is held of it.
+
+        To be called after each read that brought something of the stream.
+        """
+        head, request = self._head, self._request
+        if head is None or request is None or head.protocol is not None or self._serving or self.closed:
+            return
+        if not (self.ended or self._head_passed):
+            assert isinstance(request, ChatRequest)
+            answer = request.answer_head(head.method, head.path, b"HTTP/2")
+            if answer is not None:
+                request.write(answer)
+                request.finish()
+                return
+            self._head_passed = True
+            if head.expects_continue:
+                self._owner.send_headers(self, [(b":status", b"100")])
+        try:
+            self._owner.unfinished.hold(request)
+        except Refused as refused:
+            self.refuse(refused.refusal)
+
+    def serving(self, request: Request) -> None:
+        """The request begins to be served: its body is not waited for, nor its turn."""
+        self._serving = True
+        self._owner.unfinished.release(request)
 
     def end_received(self) -> None:
         if self.closed:
@@ -229,6 +265,7 @@ class H2Stream:
     def _request_lost(self, reason: Failure) -> None:
         request, self._request = self._request, None
         if request is not None:
+            self._owner.unfinished.release(request)
             request.connectionLost(reason)
 
     def _release_held(self) -> None:
@@ -285,6 +322,7 @@ class H2Stream:
         self._answer([(b":status", code), *without_hop_by_hop(fields)])
 
     def requestDone(self, request: Request) -> None:
+        self._owner.unfinished.release(request)
         self._request = None
         self._release_held()
         self.loseConnection()
