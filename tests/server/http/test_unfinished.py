@@ -175,7 +175,7 @@ def test_nothing_is_held_of_what_is_refused(end: str) -> None:
     if end == "refused":
         client.send(b"x" * 15_535 + b"\r\nff\r\n" + b"x" * 255)
     elif end == "timed out":
-        site.clock.advance(60)
+        site.clock.advance(site.site.limits.idle_timeout)
     else:
         client.send(b"x" * 15_600)
     assert site.held == 0
