@@ -30,8 +30,8 @@ from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, client_host
-from twisted_chat.server.proxy_protocol import BadProxyHeader
 from twisted_chat.server.http.unfinished import UnfinishedBytes
+from twisted_chat.server.proxy_protocol import BadProxyHeader
 from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
