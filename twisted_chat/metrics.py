@@ -126,6 +126,11 @@ class Metrics:
             "1 while the server takes clients, or the worker events, else 0.",
             registry=self.registry,
         )
+        self._partial = Gauge(
+            "twisted_chat_ready_in_part",
+            "1 while only a part of what it does works: some rooms, or reading and not writing; else 0.",
+            registry=self.registry,
+        )
 
     def connected(self, transport: Transport) -> None:
         self._connections[transport].inc()
@@ -155,8 +160,10 @@ class Metrics:
         """Everything waited so long for a collection of garbage."""
         self._pause_seconds.observe(seconds)
 
-    def ready(self, yes: bool) -> None:
+    def ready(self, yes: bool, partial: bool = False) -> None:
+        """Whether it takes clients, and whether only a part of what it does works."""
         self._ready.set(yes)
+        self._partial.set(partial)
 
     def watch(
         self,

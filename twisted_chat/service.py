@@ -32,7 +32,7 @@ from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
 from twisted_chat.processes.process import Link, Process, life_signs
-from twisted_chat.relay.interface import Relay, RelayError
+from twisted_chat.relay.interface import Relay, RelayError, Troubles
 from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server import static_files
 from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
@@ -195,10 +195,9 @@ class ChatService(Service):
         except RoutingError as error:
             raise RoutingError(f"--routing: {error}") from error
 
-    async def _probe(self) -> None:
-        if self.consumers is not None:
-            await self.consumers.look()
-        await self.relay.ready()
+    async def _probe(self) -> Troubles:
+        consumers = await self.consumers.look() if self.consumers is not None else ()
+        return (*await self.relay.ready(), *consumers)
 
     def _resources(self) -> Resource:
         """All that the public ports serve."""
@@ -325,7 +324,7 @@ class ChatService(Service):
 
     def _reported(self, obstacles: tuple[Obstacle, ...]) -> dict[str, Any]:
         return {
-            "obstacles": [(obstacle.code, obstacle.message) for obstacle in obstacles],
+            "obstacles": [(each.code, each.message, each.partial) for each in obstacles],
             "nodes": self.nodes.seen,
             "metrics": self.metrics.families(),
         }

@@ -29,7 +29,7 @@ from twisted_chat.listening import AdminPort, Listening
 from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.options import WorkerOptions as Options
-from twisted_chat.relay.interface import Relay, RelayError
+from twisted_chat.relay.interface import Relay, RelayError, Troubles
 from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
 from twisted_chat.server.endpoints import EndpointError
@@ -125,9 +125,9 @@ class WorkerService(Service):
             Watchdog(reactor, self._notifier, environ),
         ]
 
-    async def _probe(self) -> None:
+    async def _probe(self) -> Troubles:
         await self.worker.ready()
-        await self._relay.ready()
+        return await self._relay.ready()
 
     def setServiceParent(self, parent: Any) -> None:
         """Also chooses how the log is written."""

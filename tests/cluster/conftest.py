@@ -43,7 +43,11 @@ class Node:
         return self.server.url
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=60).status_code == 200
+        return httpx.get(f"{self.admin}/readyz/full", trust_env=False, timeout=60).status_code == 200
+
+    def is_ready_in_part(self) -> bool:
+        answer = httpx.get(f"{self.admin}/readyz", trust_env=False, timeout=60)
+        return answer.status_code == 200 and answer.json()["state"] == "partial"
 
     def obstacles(self) -> str:
         """What is in the way."""

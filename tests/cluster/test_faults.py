@@ -260,6 +260,7 @@ def test_one_of_two_redis_servers_is_down(start_nodes: StartNodes, make_redis: M
     for server in cluster.servers:
         server.logged("no connection to")
     assert not any(node.is_ready() for node in cluster.nodes)
+    assert all(node.is_ready_in_part() for node in cluster.nodes)
     waiting.until(lambda: all(client.refusals["try_again"] for client in waiting.clients), "everyone to be refused")
     for number, server in enumerate(cluster.servers):
         for room in rooms:

@@ -13,7 +13,7 @@ from twisted_chat.processes.child import Child
 from twisted_chat.processes.overview import PATIENCE, Overview
 from twisted_chat.server.admin import DRAINING, Obstacle
 
-RELAY = ("relay", "no connection to redis://127.0.0.1")
+RELAY = ("relay", "no connection to redis://127.0.0.1", False)
 
 
 class Deaf:
@@ -79,11 +79,19 @@ def test_what_is_in_the_way_of_all_is_said_once(watched: Watched) -> None:
     assert answers == [(Obstacle(*RELAY),)]
 
 
+def test_what_is_in_the_way_of_some_is_a_part_of_all(watched: Watched) -> None:
+    watched.begin()
+    answers = watched.check()
+    watched.processes[0].answer(**report(obstacles=[["rooms", "some rooms do not work", True]]))
+    watched.processes[1].answer(**report(obstacles=[RELAY, ["rooms", "some rooms do not work", True]]))
+    assert answers == [(Obstacle("rooms", "some rooms do not work", partial=True), Obstacle(*RELAY[:2], partial=True))]
+
+
 def test_who_is_away_is_named(watched: Watched) -> None:
     watched.processes[0].begin()
     answers = watched.check()
     watched.processes[0].answer(**report())
-    assert answers == [(Obstacle("process", "process 2 is starting"),)]
+    assert answers == [(Obstacle("process", "process 2 is starting", partial=True),)]
     watched.children[2] = None
     answers = watched.check()
     watched.processes[0].end(1)
@@ -95,7 +103,7 @@ def test_who_does_not_answer_is_named(watched: Watched, reactor: Reactor) -> Non
     answers = watched.check()
     watched.processes[1].answer(**report())
     reactor.advance(PATIENCE)
-    assert answers == [(Obstacle("process", "process 1 did not answer within 3 seconds"),)]
+    assert answers == [(Obstacle("process", "process 1 did not answer within 3 seconds", partial=True),)]
 
 
 def test_many_who_ask_are_one_question(watched: Watched) -> None:

@@ -47,7 +47,8 @@ def sqlite(directory: Path, history: HistoryLimits) -> Relay:
 
 
 def sharded(directory: Path, history: HistoryLimits) -> Relay:
-    return ShardedRelay({name: SqliteRelay(real_reactor(), directory / name, history) for name in ("a.db", "b.db")})
+    shards = {name: SqliteRelay(real_reactor(), directory / name, history) for name in ("a.db", "b.db")}
+    return ShardedRelay(shards, real_reactor())
 
 
 Backend = Callable[[Path, HistoryLimits], Relay]

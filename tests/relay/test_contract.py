@@ -316,8 +316,22 @@ async def refuses(call: Callable[[], Awaitable[Any]]) -> bool:
 @pytest_twisted.ensureDeferred
 async def test_a_started_relay_is_ready(start: Start) -> None:
     node = await start()
+    assert await node.relay.ready() == ()
+    assert await gatherResults([node.relay.ready() for _ in range(3)]) == 3 * [()]
+
+
+@pytest_twisted.ensureDeferred
+async def test_being_ready_does_not_touch_histories(start: Start, room: str) -> None:
+    node = await start()
+    await node.subscribe(room)
+    [first] = await node.publish(room, b"1")
     await node.relay.ready()
-    await gatherResults([node.relay.ready() for _ in range(3)])
+    [second] = await node.publish(room, b"2")
+    await node.relay.ready()
+    assert second.previous == first.position.tag
+    assert (await node.relay.history(room, Newest(10))).publications == (first, second)
+    assert await node.delivered(room, 2) == [b"1", b"2"]
+    assert {where for where, _ in node.events.delivered} == {room}
 
 
 @pytest_twisted.ensureDeferred

@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from tests.relay.conftest import Events
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Publication, Published
-from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
+from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents, Trouble, Troubles
 from twisted_chat.relay.memory import MemoryRelay
-from twisted_chat.relay.sharded import ShardedRelay
+from twisted_chat.relay.sharded import PATIENCE, ShardedRelay
 
 ROOMS = [f"room {number}" for number in range(3_000)]
 
@@ -28,6 +28,8 @@ class Shard(MemoryRelay):
         self.told: RelayEvents | None = None
         self.rooms: list[str] = []
         self.trouble: Exception | None = None
+        self.troubles: Troubles = ()
+        self.hangs = False
         self.stops = 0
 
     def start(self, events: RelayEvents) -> Deferred[None]:
@@ -38,8 +40,10 @@ class Shard(MemoryRelay):
         self.stops += 1
         return super().stop()
 
-    def ready(self) -> Deferred[None]:
-        return fail(self.trouble) if self.trouble else succeed(None)
+    def ready(self) -> Deferred[Troubles]:
+        if self.hangs:
+            return Deferred()
+        return fail(self.trouble) if self.trouble else succeed(self.troubles)
 
     def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
         self.rooms.append(room)
@@ -49,7 +53,7 @@ class Shard(MemoryRelay):
 def spread(names: Collection[str], rooms: Collection[str] = ROOMS) -> dict[str, str]:
     """Where each room is."""
     shards = {name: Shard() for name in names}
-    relay = ShardedRelay(shards)
+    relay = ShardedRelay(shards, Clock())
     for room in rooms:
         relay.publish(room, b"").addErrback(lambda _: None)
     return {room: name for name, shard in shards.items() for room in shard.rooms}
@@ -92,7 +96,7 @@ def shards() -> dict[str, Shard]:
 
 @pytest.fixture
 def relay(shards: dict[str, Shard]) -> ShardedRelay:
-    return ShardedRelay(shards)
+    return ShardedRelay(shards, Clock())
 
 
 def outcome(deferred: Deferred[Any]) -> Any:
@@ -103,10 +107,10 @@ def outcome(deferred: Deferred[Any]) -> Any:
 
 
 def test_it_is_durable_if_all_are(shards: dict[str, Shard]) -> None:
-    assert not ShardedRelay(shards).durable
+    assert not ShardedRelay(shards, Clock()).durable
     for shard in shards.values():
         shard.durable = True
-    assert ShardedRelay(shards).durable
+    assert ShardedRelay(shards, Clock()).durable
 
 
 def test_a_lost_link_concerns_the_rooms_of_its_shard(
@@ -147,10 +151,45 @@ def test_what_a_shard_calls_back_is_passed_on(shards: dict[str, Shard], relay: S
     assert events.tops == [("r", publication.position)]
 
 
-def test_one_that_is_not_ready_is_one_too_many(shards: dict[str, Shard], relay: ShardedRelay) -> None:
-    assert outcome(relay.ready()) is None
+def test_one_that_is_not_ready_takes_its_rooms_with_it_and_no_others(
+    shards: dict[str, Shard], relay: ShardedRelay
+) -> None:
+    assert outcome(relay.ready()) == ()
     shards["b"].trouble = ChatError(Reason.TRY_AGAIN, "no connection")
-    assert outcome(relay.ready()) is shards["b"].trouble
+    [trouble] = outcome(relay.ready())
+    assert trouble.code == "rooms"
+    assert "no connection" in trouble.message
+    shards["a"].troubles = (Trouble("writing", "full"),)
+    assert [trouble.code for trouble in outcome(relay.ready())] == ["rooms", "writing"]
+
+
+def test_that_none_is_ready_is_said_as_by_one(shards: dict[str, Shard], relay: ShardedRelay) -> None:
+    shards["a"].trouble = ChatError(Reason.TRY_AGAIN, "no connection")
+    shards["b"].trouble = ChatError(Reason.STORAGE_FULL, "full")
+    assert outcome(relay.ready()) is shards["a"].trouble
+
+
+def test_what_several_say_alike_is_said_once(shards: dict[str, Shard], relay: ShardedRelay) -> None:
+    for shard in shards.values():
+        shard.troubles = (Trouble("writing", "full"),)
+    assert outcome(relay.ready()) == (Trouble("writing", "full"),)
+
+
+def test_a_mistake_in_one_is_no_verdict(shards: dict[str, Shard], relay: ShardedRelay) -> None:
+    shards["b"].trouble = ZeroDivisionError()
+    assert isinstance(outcome(relay.ready()), ZeroDivisionError)
+
+
+def test_one_that_hangs_does_not_hide_the_others(shards: dict[str, Shard]) -> None:
+    clock = Clock()
+    relay = ShardedRelay(shards, clock)
+    shards["b"].hangs = True
+    answers: list[Troubles] = []
+    relay.ready().addCallback(answers.append)
+    assert answers == []
+    clock.advance(PATIENCE)
+    [[trouble]] = answers
+    assert (trouble.code, "b has not answered" in trouble.message) == ("rooms", True)
 
 
 def test_one_that_cannot_start_fails_the_start(shards: dict[str, Shard], relay: ShardedRelay, events: Events) -> None:

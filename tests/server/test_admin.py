@@ -18,6 +18,7 @@ from twisted.web.server import Site
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.metrics import Metrics
+from twisted_chat.relay.interface import Trouble, Troubles
 from twisted_chat.server.admin import DRAINING, FRESH, PROBE_TIMEOUT, STARTING, Obstacle, Readiness, admin_resource
 
 
@@ -65,14 +66,14 @@ class Connection:
 class Relay:
     """A relay that answers when it is told to."""
 
-    asked: list[Deferred[None]] = field(default_factory=list)
+    asked: list[Deferred[Troubles]] = field(default_factory=list)
     cancelled: int = 0
 
-    def ready(self) -> Deferred[None]:
+    def ready(self) -> Deferred[Troubles]:
         self.asked.append(Deferred(self._cancel))
         return self.asked[-1]
 
-    def _cancel(self, _: Deferred[None]) -> None:
+    def _cancel(self, _: Deferred[Troubles]) -> None:
         self.cancelled += 1
 
 
@@ -127,6 +128,7 @@ def test_the_root_lists_the_pages(server: Server) -> None:
     assert [(path, server.get(path).status) for path in paths] == [
         ("/healthz", 200),
         ("/readyz", 503),
+        ("/readyz/full", 503),
         ("/metrics", 200),
     ]
 
@@ -135,13 +137,46 @@ def test_ready_when_started_and_the_relay_answers(server: Server) -> None:
     server.readiness.started()
     connection = server.asking("/readyz")
     assert connection.response() is None
-    server.relay.asked[0].callback(None)
+    server.relay.asked[0].callback(())
 
     response = connection.response()
     assert response is not None
     assert response.status == 200
-    assert response.json == {"ready": True, "obstacles": []}
+    assert response.json == {"ready": True, "state": "ready", "obstacles": []}
     assert server.ready
+
+
+def test_a_part_that_does_not_work(server: Server) -> None:
+    server.readiness.started()
+    connection, full = server.asking("/readyz"), server.asking("/readyz/full")
+    server.relay.asked[0].callback((Trouble("rooms", "some rooms do not work"),))
+    for asked, status in ((connection, 200), (full, 503)):
+        response = asked.response()
+        assert response is not None
+        assert response.status == status
+        assert response.json == {
+            "ready": True,
+            "state": "partial",
+            "obstacles": [{"code": "rooms", "message": "some rooms do not work"}],
+        }
+    assert server.ready
+    assert b"twisted_chat_ready_in_part 1.0" in server.metrics.render()
+    server.clock.advance(FRESH)
+    whole = server.asking("/readyz/full")
+    server.relay.asked[1].callback(())
+    response = whole.response()
+    assert response is not None
+    assert response.status == 200
+    assert b"twisted_chat_ready_in_part 0.0" in server.metrics.render()
+
+
+def test_a_part_that_does_not_work_is_nothing_before_the_start_is_done(server: Server) -> None:
+    connection = server.asking("/readyz")
+    server.relay.asked[0].callback((Trouble("writing", "full"),))
+    response = connection.response()
+    assert response is not None
+    assert (response.status, response.json["state"]) == (503, "not_ready")
+    assert [each["code"] for each in response.json["obstacles"]] == ["starting", "writing"]
 
 
 def test_not_ready_before_the_start_is_done(server: Server) -> None:
@@ -152,6 +187,7 @@ def test_not_ready_before_the_start_is_done(server: Server) -> None:
     assert response.status == 503
     assert response.json == {
         "ready": False,
+        "state": "not_ready",
         "obstacles": [
             {"code": "starting", "message": STARTING.message},
             {"code": "relay", "message": "Redis at h:6379 refuses connections"},
@@ -161,19 +197,19 @@ def test_not_ready_before_the_start_is_done(server: Server) -> None:
 
 def test_others_than_servers_have_their_own_words() -> None:
     starting, draining = Obstacle("starting", "not yet"), Obstacle("draining", "no more")
-    readiness = Readiness(Clock(), lambda: succeed(None), lambda _: None, starting=starting, draining=draining)
+    readiness = Readiness(Clock(), lambda: succeed(()), lambda _, __: None, starting=starting, draining=draining)
     assert results(readiness.check()) == [(starting,)]
     readiness.draining()
     assert results(readiness.check()) == [(draining,)]
 
 
 def test_the_end_of_the_start_is_seen_at_once() -> None:
-    announced: list[bool] = []
-    readiness = Readiness(Clock(), lambda: succeed(None), announced.append)
+    announced: list[tuple[bool, bool]] = []
+    readiness = Readiness(Clock(), lambda: succeed(()), lambda *verdict: announced.append(verdict))
     assert results(readiness.check()) == [(STARTING,)]
     readiness.started()
     assert results(readiness.check()) == [()]
-    assert announced == [False, True]
+    assert announced == [(False, False), (True, False)]
 
 
 def test_a_relay_that_does_not_answer(server: Server) -> None:
@@ -195,7 +231,7 @@ def test_one_probe_for_everyone(server: Server) -> None:
     server.readiness.started()
     connections = [server.asking("/readyz") for _ in range(5)]
     assert len(server.relay.asked) == 1
-    server.relay.asked[0].callback(None)
+    server.relay.asked[0].callback(())
     responses = [connection.response() for connection in connections]
     assert [response.status for response in responses if response] == [200] * 5
 
@@ -217,36 +253,36 @@ def test_a_clock_set_back_does_not_keep_an_answer(server: Server) -> None:
     server.readiness.started()
     server.clock.advance(100.0)
     server.asking("/readyz")
-    server.relay.asked[0].callback(None)
+    server.relay.asked[0].callback(())
     server.clock.rightNow = 50.0
     server.asking("/readyz")
     assert len(server.relay.asked) == 2
-    server.relay.asked[1].callback(None)
+    server.relay.asked[1].callback(())
 
 
 def test_a_probe_may_be_a_coroutine() -> None:
-    async def probe() -> None:
-        await asked
+    async def probe() -> Troubles:
+        return await asked
 
-    asked: Deferred[None] = Deferred()
-    announced: list[bool] = []
-    readiness = Readiness(Clock(), probe, announced.append)
+    asked: Deferred[Troubles] = Deferred()
+    announced: list[tuple[bool, bool]] = []
+    readiness = Readiness(Clock(), probe, lambda *verdict: announced.append(verdict))
     readiness.started()
     found = results(readiness.check())
     assert found == []
-    asked.callback(None)
+    asked.callback(())
     assert found == [()]
-    assert announced == [True]
+    assert announced == [(True, False)]
 
 
 def test_a_probe_that_breaks_is_logged(logged_failures: LoggedFailures) -> None:
-    announced: list[bool] = []
+    announced: list[tuple[bool, bool]] = []
     for probe in (lambda: fail(ZeroDivisionError("broken")), lambda: 1 / 0):
-        readiness = Readiness(Clock(), probe, announced.append)  # type: ignore[arg-type]  # 1 / 0 never returns
+        readiness = Readiness(Clock(), probe, lambda *verdict: announced.append(verdict))  # type: ignore[arg-type]  # 1 / 0 never returns
         readiness.started()
         ((obstacle,),) = results(readiness.check())
         assert obstacle == Obstacle("relay", "asking the relay went wrong; the log says how")
-    assert announced == [False, False]
+    assert announced == [(False, False), (False, False)]
     assert len(logged_failures.flush(ZeroDivisionError)) == 2
 
 
@@ -271,7 +307,7 @@ def test_a_client_that_goes_away_takes_no_other_with_it(server: Server) -> None:
     gone, stays = server.asking("/readyz"), server.asking("/readyz")
     gone.lost()
     assert server.relay.cancelled == 0
-    server.relay.asked[0].callback(None)
+    server.relay.asked[0].callback(())
     assert gone.response() is None
     response = stays.response()
     assert response is not None
@@ -282,7 +318,7 @@ def test_metrics_with_the_readiness_of_now(server: Server) -> None:
     server.readiness.started()
     server.metrics.connected("websocket")
     connection = server.asking("/metrics")
-    server.relay.asked[0].callback(None)
+    server.relay.asked[0].callback(())
     response = connection.response()
     assert response is not None
     assert response.status == 200

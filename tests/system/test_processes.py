@@ -119,7 +119,7 @@ def test_they_are_one_server_and_one_that_dies_begins_again(
     (tmp_path / "api-keys").write_text("an-api-key-of-these-processes")
     (tmp_path / "api-keys").chmod(0o600)
     server = twistd("--processes", "2", "--relay", redis, *admin.option, "--api-key-file", "api-keys")
-    until(lambda: admin.get("/readyz").json()["ready"], "both processes to be ready")
+    until(lambda: admin.get("/readyz").json()["state"] == "ready", "both processes to be ready")
     until(lambda: admin.get("/readyz").json()["nodes"] == 2, "two nodes")
     nodes = server.get("/api/nodes", **{"x-api-key": "an-api-key-of-these-processes"}).json()["nodes"]
     names = [re.sub(r"-\w{8}$", "", node["name"]) for node in nodes]
@@ -154,7 +154,7 @@ def test_they_are_one_server_and_one_that_dies_begins_again(
 
         until(lambda: pids(server)[1] != first[1], "another process in its place")
         assert pids(server)[2] == first[2]
-        until(lambda: admin.get("/readyz").json()["ready"], "both processes to be ready")
+        until(lambda: admin.get("/readyz").json()["state"] == "ready", "both processes to be ready")
         # What was counted stays counted.
         until(lambda: admin.metric("twisted_chat_publications_total", source="http") == 4, "4 publications")
         assert admin.metric("twisted_chat_process_ends_total") == 1

@@ -95,7 +95,7 @@ def test_everyone_is_sent_away_in_order(
         deaf_client(server) as deaf,
         half_a_post(server, "late") as finish_post,
     ):
-        assert admin.get("/readyz").json() == {"ready": True, "obstacles": [], "nodes": 1}
+        assert admin.get("/readyz").json() == {"ready": True, "state": "ready", "obstacles": [], "nodes": 1}
         stream = threads.submit(list, lines)
         until(lambda: 'connections{transport="event_stream"} 1.0' in admin.get("/metrics").text)
         assert 'connections{transport="websocket"} 2.0' in admin.get("/metrics").text

@@ -29,7 +29,7 @@ from twisted_chat.consumers.sockets import Sockets
 from twisted_chat.core.publication import Publication
 from twisted_chat.hub import Hub
 from twisted_chat.metrics import Metrics
-from twisted_chat.relay.interface import Relay
+from twisted_chat.relay.interface import Relay, Troubles
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.url import are_shared, open_relays
 
@@ -54,8 +54,8 @@ class _Kind(Protocol):
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
 
-    async def look(self) -> None:
-        """Find that out, where it is not known here. Never fails, but by being cancelled."""
+    async def look(self) -> Troubles:
+        """Find that out, where it is not known here, and what does not work. Never fails, but by being cancelled."""
 
     def compare(self) -> None:
         """End the clients that the queue does not know of any more."""
@@ -115,9 +115,9 @@ class ConsumerNode:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
         return self._kind.takes(handshake)
 
-    async def look(self) -> None:
-        """Find out what the metrics say of the queue."""
-        await self._kind.look()
+    async def look(self) -> Troubles:
+        """Find out what the metrics say of the queue, and what does not work of it."""
+        return await self._kind.look()
 
     def start(self) -> Deferred[None]:
         """Fires when clients can come."""
@@ -184,8 +184,8 @@ class _Here:
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return self._router.takes(handshake)
 
-    async def look(self) -> None:
-        """It is known at any time."""
+    async def look(self) -> Troubles:
+        return ()  # it is known at any time
 
     def compare(self) -> None:
         """It is here, so it knows them all."""
@@ -220,8 +220,8 @@ class _Remote:
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         return True  # they know, and may leave it to the rest of the site
 
-    async def look(self) -> None:
-        await self.queue.look()
+    async def look(self) -> Troubles:
+        return await self.queue.look()
 
     def compare(self) -> None:
         self.queue.compare()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_chat.processes.child import Child, GoneError
 from twisted_chat.processes.messages import Message
 from twisted_chat.processes.totals import SupervisorMetrics, Totals
-from twisted_chat.server.admin import DRAINING, Obstacle
+from twisted_chat.server.admin import DRAINING, Obstacle, state
 
 PATIENCE: Final = 3.0
 """Seconds that a process has for its report: longer than its relay has to answer."""
@@ -60,14 +61,13 @@ class Overview:
             number: child.order("report", PATIENCE) if child is not None and child.started else None
             for number, child in self._children.items()
         }
-        obstacles: dict[Obstacle, None] = {}
+        all_found: list[tuple[Obstacle, ...]] = []
         nodes: list[int | None] = []
         for number, report in asked.items():
-            found = self._missing(number) if report is None else await self._read(number, report, nodes)
-            obstacles.update(dict.fromkeys(found))
+            all_found.append(self._missing(number) if report is None else await self._read(number, report, nodes))
         self.nodes = max((each for each in nodes if each is not None), default=None)
         self._metrics.running(sum(child is not None for child in self._children.values()))
-        return (DRAINING,) if self._draining else tuple(obstacles)
+        return (DRAINING,) if self._draining else _together(all_found)
 
     def _missing(self, number: int) -> tuple[Obstacle, ...]:
         return (Obstacle("process", f"process {number} is starting"),)
@@ -81,7 +81,7 @@ class Overview:
             return (Obstacle("process", f"process {number} did not answer within {PATIENCE:g} seconds"),)
         self._totals.report(number, report["metrics"])
         nodes.append(report["nodes"])
-        return tuple(Obstacle(code, message) for code, message in report["obstacles"])
+        return tuple(Obstacle(code, message, partial) for code, message, partial in report["obstacles"])
 
     def _looked(self, result: Any) -> None:
         self._is_looking = False
@@ -93,3 +93,10 @@ class Overview:
     def render(self) -> bytes:
         """The metrics of all as they were at the last `check`, in the text format."""
         return self._totals.render(self._metrics.families())
+
+
+def _together(found: Sequence[Sequence[Obstacle]]) -> tuple[Obstacle, ...]:
+    """What is in the way of all of them. While one takes clients, they are taken."""
+    serves = any(state(obstacles) != "not_ready" for obstacles in found)
+    each = (obstacle for obstacles in found for obstacle in obstacles)
+    return tuple(dict.fromkeys(replace(obstacle, partial=obstacle.partial or serves) for obstacle in each))

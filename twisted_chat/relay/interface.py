@@ -31,6 +31,21 @@ class HistoryLimits:
     keys: float = IDEMPOTENCY_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A part that does not work, while the rest does. `message` is for people.
+
+    code
+        of a relay: ``writing``: the history is read, and nothing is stored; ``rooms``: some rooms do not work
+    """
+
+    code: str
+    message: str
+
+
+Troubles = tuple[Trouble, ...]
+
+
 class RelayEvents(Protocol):
     """What a relay calls back, on the reactor's thread. Implementations must not raise."""
 
@@ -81,8 +96,12 @@ class Relay(Protocol):
     def time(self, room: str) -> float:
         """Return the time, in Unix seconds, by the clock from which the room's positions have their tags."""
 
-    def ready(self) -> Deferred[None]:
-        """Fires when the relay stores and answers right now; fails with `ChatError` saying why not."""
+    def ready(self) -> Deferred[Troubles]:
+        """Fires when the relay answers right now, with what does not work all the same: nothing if it stores, too.
+
+        Finds that out in the way of a publication, and leaves nothing behind. Fails with `ChatError` saying why where
+        it does not answer.
+        """
 
     def subscribe(self, room: str) -> None:
         """From now on deliver this room's publications, signals, joins and leaves."""

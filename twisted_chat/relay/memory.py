@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted_chat.core.errors import Reason
 from twisted_chat.core.publication import History, Publication, Published, Question
 from twisted_chat.relay.answer import answer
-from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents, Troubles
 from twisted_chat.relay.position import Moments, following, forgettable, horizon, new_epoch
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
 
@@ -95,8 +95,8 @@ class MemoryRelay(LocalPresence):
     def time(self, room: str) -> float:
         return self._wall_clock()
 
-    def ready(self) -> Deferred[None]:
-        return succeed(None) if self._accepting else refused(Reason.TRY_AGAIN, NOT_RUNNING)
+    def ready(self) -> Deferred[Troubles]:
+        return succeed(()) if self._accepting else refused(Reason.TRY_AGAIN, NOT_RUNNING)
 
     def subscribe(self, room: str) -> None:
         super().subscribe(room)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
-from twisted_chat.relay.interface import Relay, RelayEvents
+from twisted_chat.relay.interface import Relay, RelayEvents, Trouble, Troubles
+
+PATIENCE: Final = 1.5
+"""Seconds that each has to say whether it is ready."""
 
 
 class ShardedRelay:
@@ -21,8 +26,9 @@ class ShardedRelay:
     history where they go.
     """
 
-    def __init__(self, relays: Mapping[str, Relay]) -> None:
+    def __init__(self, relays: Mapping[str, Relay], reactor: IReactorTime) -> None:
         """`relays`: one or more."""
+        self._reactor: Final = reactor
         self.durable = all(relay.durable for relay in relays.values())
         self._shards: Final = [_Shard(name, relay) for name, relay in relays.items()]
 
@@ -35,9 +41,26 @@ class ShardedRelay:
     def time(self, room: str) -> float:
         return self._of(room).relay.time(room)
 
-    def ready(self) -> Deferred[None]:
-        """Fails with what is wrong with any of them: some rooms do not work then."""
-        return _all(shard.relay.ready() for shard in self._shards)
+    def ready(self) -> Deferred[Troubles]:
+        """Fires while any of them answers: rooms of the others do not work then. Fails when none does."""
+        return Deferred.fromCoroutine(self._ready())
+
+    async def _ready(self) -> Troubles:
+        # One that hangs must not hide what the others say.
+        asked = [shard.relay.ready().addTimeout(PATIENCE, self._reactor, shard.hangs) for shard in self._shards]
+        troubles: dict[Trouble, None] = {}
+        failed: list[ChatError] = []
+        answers: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)
+        for succeeded, answer in answers:
+            if succeeded:
+                troubles.update(dict.fromkeys(answer))
+            elif isinstance(answer.value, ChatError):
+                failed.append(answer.value)
+            else:
+                answer.raiseException()
+        if len(failed) == len(self._shards):
+            raise failed[0]
+        return (*(Trouble("rooms", f"some rooms do not work: {error.message}") for error in failed), *troubles)
 
     def subscribe(self, room: str) -> None:
         shard = self._of(room)
@@ -87,6 +110,11 @@ class _Shard:
 
     def draw(self, room: bytes) -> tuple[bytes, bytes]:
         return blake2b(room, key=self._key, digest_size=8).digest(), self._name
+
+    def hangs(self, _: object, seconds: float) -> Failure:
+        """What is said instead of its answer."""
+        name = self._name.decode("utf-8", "surrogatepass")
+        return Failure(ChatError(Reason.TRY_AGAIN, f"{name} has not answered for {seconds:g} seconds"))
 
     def start(self, events: RelayEvents) -> Deferred[None]:
         self._events = events

@@ -43,7 +43,7 @@ def open_relays(
         if name in shards:
             raise RelayError(f"the relay {name!r} is named twice")
         shards[name] = open_redis(url, reactor=reactor, history=history)
-    return ShardedRelay(shards)
+    return ShardedRelay(shards, reactor)
 
 
 def are_shared(urls: Sequence[str]) -> bool:

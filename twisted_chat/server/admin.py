@@ -1,10 +1,11 @@
 """What machines ask about a server or a worker: is it alive, can it take clients or events, how is it doing.
 
-=============  ======================================================================================
-``/healthz``   200 ``ok``: the event loop turns. Restart the server when this fails.
-``/readyz``    200 or 503, and in JSON what is in the way. Send no clients here while it is 503.
-``/metrics``   the Prometheus text format
-=============  ======================================================================================
+================  ===================================================================================
+``/healthz``      200 ``ok``: the event loop turns. Restart the server when this fails.
+``/readyz``       200 or 503, and in JSON what is in the way. Send no clients here while it is 503.
+``/readyz/full``  the same, but 503 as well where only a part works: another server may be better off
+``/metrics``      the Prometheus text format
+================  ===================================================================================
 
 Nothing here tells who is asking: serve it on an address of its own.
 """
@@ -12,7 +13,7 @@ Nothing here tells who is asking: serve it on an address of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -36,19 +37,36 @@ PROBE_TIMEOUT: Final = 2.0
 FRESH: Final = 1.0
 """Seconds for which its answer is good."""
 
-_INDEX: Final = b"/healthz  the event loop turns\n/readyz   it can do its work\n/metrics  Prometheus\n"
+_INDEX: Final = (
+    b"/healthz      the event loop turns\n"
+    b"/readyz       it can do its work, or a part of it\n"
+    b"/readyz/full  it can do all of its work\n"
+    b"/metrics      Prometheus\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why the server cannot take clients: a `code` for machines, ``draining``, and a `message` for people."""
+    """What does not work: a `code` for machines, ``draining``, and a `message` for people.
+
+    partial
+        the server takes clients all the same, and does the rest for them
+    """
 
     code: str
     message: str
+    partial: bool = False
 
 
 STARTING: Final = Obstacle("starting", "the server has not finished starting")
 DRAINING: Final = Obstacle("draining", "the server is shutting down and sends its clients away")
+
+
+def state(obstacles: Sequence[Obstacle]) -> str:
+    """Return ``ready``, ``partial`` or ``not_ready``."""
+    if not obstacles:
+        return "ready"
+    return "partial" if all(obstacle.partial for obstacle in obstacles) else "not_ready"
 
 
 class _Phase(Enum):
@@ -57,15 +75,25 @@ class _Phase(Enum):
     DRAINING = auto()
 
 
+class Problem(Protocol):
+    """Something that a probe found not to work, while the rest does."""
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
 class Readiness:
     """Whether the server can take clients now.
 
     probe
-        asks the relay for a sign of life: fails where there is none, best with a `ChatError` that says why. One runs
-        at a time; whoever asks meanwhile gets the same answer, and so does everyone for `FRESH` seconds. It is
-        cancelled after `PROBE_TIMEOUT` seconds.
+        asks the relay for a sign of life, and what does not work all the same: fails where there is none, best with a
+        `ChatError` that says why. One runs at a time; whoever asks meanwhile gets the same answer, and so does everyone
+        for `FRESH` seconds. It is cancelled after `PROBE_TIMEOUT` seconds.
     announce
-        is told each verdict: true while nothing is in the way
+        is told each verdict: whether clients can be taken, and whether only a part works
     starting, draining
         what is in the way before `started`, and from `draining` on
     """
@@ -75,8 +103,8 @@ class Readiness:
     def __init__(
         self,
         reactor: IReactorTime,
-        probe: Callable[[], Awaitable[object]],
-        announce: Callable[[bool], None],
+        probe: Callable[[], Awaitable[Iterable[Problem]]],
+        announce: Callable[[bool, bool], None],
         *,
         starting: Obstacle = STARTING,
         draining: Obstacle = DRAINING,
@@ -86,10 +114,10 @@ class Readiness:
         self._probe = probe
         self._announce = announce
         self._phase = _Phase.STARTING
-        self._probing: Deferred[object] | None = None
+        self._probing: Deferred[Iterable[Problem]] | None = None
         # One for each request under way, so never more than there are connections.
         self._waiting: set[Deferred[tuple[Obstacle, ...]]] = set()
-        self._relay: Obstacle | None = None
+        self._found: tuple[Obstacle, ...] = ()
         self._probed: float | None = None
 
     def started(self) -> None:
@@ -120,11 +148,11 @@ class Readiness:
         # The clock may be set back: an age below zero is no age.
         return self._probed is not None and 0 <= self._reactor.seconds() - self._probed < FRESH
 
-    async def _ask(self) -> object:
+    async def _ask(self) -> Iterable[Problem]:
         return await self._probe()
 
-    def _answered(self, _: object) -> None:
-        self._concluded(None)
+    def _answered(self, problems: Iterable[Problem]) -> None:
+        self._concluded(*(Obstacle(problem.code, problem.message, partial=True) for problem in problems))
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(DeferredTimeout):
@@ -136,15 +164,16 @@ class Readiness:
                 self._log.failure("asking the relay whether it is ready went wrong", failure)
             self._concluded(Obstacle("relay", "asking the relay went wrong; the log says how"))
 
-    def _concluded(self, relay: Obstacle | None) -> None:
+    def _concluded(self, *found: Obstacle) -> None:
         self._probing = None
-        self._relay = relay
+        self._found = found
         self._probed = self._reactor.seconds()
         self._answer()
 
     def _answer(self) -> None:
         obstacles = self._obstacles()
-        self._announce(not obstacles)
+        verdict = state(obstacles)
+        self._announce(verdict != "not_ready", verdict == "partial")
         while self._waiting:
             self._waiting.pop().callback(obstacles)
 
@@ -152,7 +181,7 @@ class Readiness:
         if self._phase is _Phase.DRAINING:
             return (self._in_the_way[_Phase.DRAINING],)
         starting = (self._in_the_way[_Phase.STARTING],) if self._phase is _Phase.STARTING else ()
-        return (*starting, self._relay) if self._relay is not None else starting
+        return (*starting, *self._found)
 
 
 class _Page(Resource):
@@ -223,11 +252,18 @@ def admin_resource(metrics: Rendered, readiness: Checked, nodes: Callable[[], in
     async def health(request: Request) -> bytes:
         return _text(request, b"ok\n")
 
-    async def ready(request: Request) -> bytes:
+    async def ready(request: Request, good: Container[str] = ("ready", "partial")) -> bytes:
         obstacles = await readiness.check()
-        listed = [{"code": obstacle.code, "message": obstacle.message} for obstacle in obstacles]
-        said = {"ready": not obstacles, "obstacles": listed} | ({"nodes": nodes()} if nodes is not None else {})
-        return answer(request, 503 if obstacles else 200, json.dumps(said).encode())
+        verdict = state(obstacles)
+        said = {
+            "ready": verdict != "not_ready",
+            "state": verdict,
+            "obstacles": [{"code": obstacle.code, "message": obstacle.message} for obstacle in obstacles],
+        } | ({"nodes": nodes()} if nodes is not None else {})
+        return answer(request, 200 if verdict in good else 503, json.dumps(said).encode())
+
+    async def fully_ready(request: Request) -> bytes:
+        return await ready(request, ("ready",))
 
     async def prometheus(request: Request) -> bytes:
         # So that the gauge is true on servers whose /readyz nobody asks.
@@ -237,7 +273,9 @@ def admin_resource(metrics: Rendered, readiness: Checked, nodes: Callable[[], in
     root = _Page(index)
     root.putChild(b"", _Page(index))
     root.putChild(b"healthz", _Page(health))
-    root.putChild(b"readyz", _Page(ready))
+    readyz = _Page(ready)
+    readyz.putChild(b"full", _Page(fully_ready))
+    root.putChild(b"readyz", readyz)
     root.putChild(b"metrics", _Page(prometheus))
     return root
 

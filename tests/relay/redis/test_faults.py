@@ -269,11 +269,12 @@ async def test_a_full_server_refuses_and_changes_nothing(start_at: StartAt, serv
     for key in (None, "key"):
         refusal = await refused(node.relay.publish(room, b"2", key))
         assert refusal.reason is Reason.STORAGE_FULL
-    assert (await refused(node.relay.ready())).reason is Reason.STORAGE_FULL
+    assert [trouble.code for trouble in await node.relay.ready()] == ["writing"]
     answer = await node.relay.history(room, Newest(10))
     assert answer.publications == tuple(stored)
     server.command("CONFIG", "SET", "maxmemory", "0")
     await node.works()
+    assert await node.relay.ready() == ()
     second = await node.relay.publish(room, b"2", "key")
     assert (second.duplicate, second.publication.position.offset) == (False, 2)
     assert await node.delivered(room, 2) == [b"1", b"2"]
@@ -302,8 +303,18 @@ async def test_a_demoted_server_is_left(start_at: StartAt, server: RedisServer, 
     assert "another machine" in (await refused(node.relay.publish(room, b"1"))).message
     assert not before.usable
     assert (await refused(node.relay.publish(room, b"1"))).reason is Reason.TRY_AGAIN
-    server.command("REPLICAOF", "NO", "ONE")
+    # What it still has can be read, on one connection.
     await node.works()
+    assert [trouble.code for trouble in await node.relay.ready()] == ["writing"]
+    connection = relay._commands.protocol
+    assert (await refused(node.relay.publish(room, b"1"))).reason is Reason.TRY_AGAIN
+    assert relay._commands.protocol is connection
+    server.command("REPLICAOF", "NO", "ONE")
+
+    async def it_writes() -> bool:
+        return await node.relay.ready() == ()
+
+    await node.until(it_writes)
     await node.publish(room, b"2")
     await node.until(lambda: b"2" in [one.data for one in node.events.publications(room)])
 
@@ -381,7 +392,7 @@ async def test_links_that_lead_to_two_servers_are_found_out(
 async def test_what_a_user_may_not_do_is_a_line_and_not_a_traceback_for_each_post(
     start_at: StartAt, server: RedisServer, room: str, rules: tuple[str, ...], works: bool
 ) -> None:
-    """`works`: reading does."""
+    """`works`: reading does, and so a part does."""
     server.command("ACL", "SETUSER", "chat", "on", ">secret", "~twisted_chat:*", "&*", "+@all")
     node = await start_at(server.url.replace("://", "://chat:secret@"))
     [stored] = await node.publish(room, b"1")
@@ -392,6 +403,11 @@ async def test_what_a_user_may_not_do_is_a_line_and_not_a_traceback_for_each_pos
             assert (await refused(node.relay.publish(room, b"2"))).reason is Reason.TRY_AGAIN
         if works:
             assert (await node.relay.history(room, Newest(10))).publications == (stored,)
+            [trouble] = await node.relay.ready()
+            assert trouble.code == "writing"
+            assert server.url in trouble.message
+        else:
+            assert (await refused(node.relay.ready())).reason is Reason.TRY_AGAIN
         server.command("ACL", "SETUSER", "chat", "allkeys", "+@all")
         await node.publish(room, b"3")
     lines = [formatEvent(event) or "" for event in events if event["log_level"] >= LogLevel.warn]
@@ -412,3 +428,36 @@ async def test_scripts_that_are_forgotten_at_once(start_at: StartAt, server: Red
         server.command("ACL", "SETUSER", "chat", "+script")
         await node.publish(room, b"2")
     assert len([event for event in events if PUBLISHING.fails in (formatEvent(event) or "")]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_may_be_published_and_not_heard_is_not_ready(
+    start_at: StartAt, server: RedisServer, room: str
+) -> None:
+    server.command("ACL", "SETUSER", "chat", "on", ">secret", "~*", "&*", "+@all")
+    node = await start_at(server.url.replace("://", "://chat:secret@"), deadline=0.5)
+    await node.works()
+    server.command("ACL", "SETUSER", "chat", "-publish")
+    await node.publish(room, b"it is stored all the same")
+    await fails(node, "was not heard")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_takes_no_writes_is_left_in_time(
+    start_at: StartAt, server: RedisServer, room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted_chat.relay.redis.relay.REPLICA", 0.0)
+    monkeypatch.setattr("twisted_chat.relay.redis.relay.BEAT", 0.05)
+    server.command("REPLICAOF", "127.0.0.1", "1")
+    node = await start_at(server.url, first_retry=0.01, last_retry=0.05)
+    relay: Any = node.relay
+    connections: set[int] = set()
+
+    def is_another() -> bool:
+        connections.add(id(relay._commands.protocol))
+        return len(connections - {id(None)}) > 1
+
+    await node.until(is_another)
+    server.command("REPLICAOF", "NO", "ONE")
+    await node.until(lambda: relay._commands.protocol is not None and not relay._commands.protocol.is_replica)
+    await node.publish(room, b"1")

@@ -231,3 +231,20 @@ async def test_it_stops_though_a_probe_was_not_heard(start_at: StartAt, redis_se
     await relay.stop()
     (error,) = errors
     assert error.reason is Reason.TRY_AGAIN
+
+
+@pytest_twisted.ensureDeferred
+async def test_being_ready_leaves_nothing_behind(start_at: StartAt, make_redis: Make) -> None:
+    server = make_redis()
+    server.start()
+    node = await start_at(server.url)
+    await node.works()
+    for _ in range(50):
+        assert await node.relay.ready() == ()
+    probed = [key for key in server.command("KEYS", "*") if b"probe" in key]
+    assert probed
+    for key in probed:
+        assert 0 < server.command("PTTL", key) <= 10_000
+    assert all(b"{%00probe%2F" in key for key in probed)
+    [stream] = [key for key in probed if key.endswith(b":stream")]
+    assert server.command("XLEN", stream) <= 150

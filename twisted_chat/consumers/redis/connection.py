@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.redis.names import ALL, QueueNames
-from twisted_chat.consumers.redis.scripts import SCRIPTS
+from twisted_chat.consumers.redis.scripts import PROBE, SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code
 from twisted_chat.relay.redis.greeting import greet, prepare
@@ -86,7 +86,7 @@ class QueueLink:
         return self._scripts.call(call).addCallbacks(self._worked, self._not_ready)
 
     async def look(self) -> None:
-        """Find out how much waits. Raises `NotReadyError`."""
+        """Find out how much waits, and whether more can be put in and taken out. Raises `NotReadyError`."""
         self.waiting = self.waiting_bytes = self.delayed = self.delayed_bytes = None
         asked = [
             self.execute("GET", self.names.waiting),
@@ -96,6 +96,7 @@ class QueueLink:
         ]
         numbers = [int(number or 0) for number in await gather(asked)]
         self.waiting, self.waiting_bytes, self.delayed, self.delayed_bytes = numbers
+        await self.call(Call(PROBE, self.names.probe_keys(), ()))
 
     def _not_ready(self, failure: Failure) -> None:
         error = failure.value

@@ -45,6 +45,11 @@ class QueueNames:
         """The events of a connection."""
         return self.mailbox + name
 
+    def probe_keys(self) -> tuple[bytes, bytes, bytes]:
+        """A mailbox, a stream and a mark that are written to find out whether writing works."""
+        name = b"probe"
+        return self.mailbox_key(name), self._prefix + name, self.posted_key(name)
+
     def session_key(self, connection: bytes) -> bytes:
         """What its consumers keep."""
         return self._prefix + b"session:" + connection

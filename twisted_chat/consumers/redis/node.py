@@ -20,7 +20,9 @@ from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import ALL
 from twisted_chat.consumers.redis.posting import Posting
 from twisted_chat.consumers.redis.scripts import ENQUEUE
+from twisted_chat.relay.interface import Trouble, Troubles
 from twisted_chat.relay.redis.endpoints import IRedisReactor
+from twisted_chat.relay.redis.errors import refusal
 from twisted_chat.relay.redis.scripts import Call
 from twisted_chat.relay.redis.url import RedisServer
 
@@ -76,10 +78,13 @@ class NodeQueue(Queue):
         """How much was in the queue at the last `look`, of all nodes."""
         return self._link
 
-    async def look(self) -> None:
-        """Find out how many events there are, of all nodes."""
-        with suppress(NotReadyError):
+    async def look(self) -> Troubles:
+        """Find out how many events there are, of all nodes, and why no more can be put in."""
+        try:
             await self._link.look()
+        except NotReadyError as error:
+            return (Trouble("consumers", f"no events reach consumers: {refusal(error.__cause__).message}"),)
+        return ()
 
     def enqueue(self, connection: str, first: int, events: Sequence[Event]) -> Deferred[Taken]:
         name = connection.encode()

@@ -64,6 +64,7 @@ async def _look_around(protocol: CommandProtocol, server: RedisServer) -> None:
     except ResponseError:
         return  # an ACL may forbid it
     found = dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
+    protocol.is_replica = found.get("role") == "slave"
     version = tuple(int(part) for part in re.findall(r"\d+", found.get("redis_version", ""))[:2])
     if version and version < OLDEST:
         raise UnusableError(f"it is Redis {found['redis_version']}; 6.2 is the oldest that works")

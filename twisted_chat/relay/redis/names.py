@@ -74,11 +74,3 @@ class Names:
     def channel(self, room: str) -> bytes:
         """Where the room's messages go."""
         return b"%b:%d:%b" % (self.prefix, self.database, _tag(room))
-
-    def inbox_channel(self, node: bytes) -> bytes:
-        """The channel on which a node hears itself."""
-        return b"%b:%d:inbox:%b" % (self.prefix, self.database, node)
-
-    def probe_key(self, node: bytes) -> bytes:
-        """Written by a node to find out whether writing works."""
-        return b"%b:probe:%b" % (self.prefix, node)

@@ -9,42 +9,60 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_chat.core.publication import Newest
+from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.relay.redis.errors import LinkDownError, UnusableError
+from twisted_chat.relay.redis.names import Names
+from twisted_chat.relay.redis.publications import Storage
+from twisted_chat.relay.redis.scripts import Call
+
+KEPT: Final = HistoryLimits(count=1, age=10.0, keys=10.0)
+"""Nothing of a probe is left after so many seconds."""
 
 
 class Probe:
-    """Writes something, and publishes it to our own inbox.
+    """Publishes to a room of this node, as clients do to theirs: by the same script, with keys and a channel alike.
 
-    Two links may lead to two servers, after a fail-over say, and each of them is well; only this finds that out.
+    So whatever keeps a publication from being stored, or from being heard, keeps the probe from it. Two links may also
+    lead to two servers, after a fail-over say, and each of them is well; only this finds that out.
+
+    call
+        calls a script
     """
 
     def __init__(
-        self, reactor: IReactorTime, execute: Callable[..., Deferred[Any]], key: bytes, inbox: bytes, deadline: float
+        self, reactor: IReactorTime, names: Names, node: str, call: Callable[[Call], Deferred[Any]], deadline: float
     ) -> None:
+        self._room: Final = f"\x00probe/{node}"  # no client can have it: names have no control characters
+        self.channel: Final = names.channel(self._room)
+        """Where it is heard."""
         self._reactor = reactor
-        self._execute = execute
-        self._key: Final = key
-        self._inbox: Final = inbox
+        self._call = call
+        self._storage: Final = Storage(names, KEPT)
         self._deadline: Final = deadline
         self._count = 0
         self._waiting: dict[bytes, Deferred[None]] = {}
 
-    async def run(self) -> None:
+    async def write(self) -> None:
         """Raises what Redis has against it, or `UnusableError` when it was not heard in time, or it was stopped."""
         self._count += 1
-        token = b"%d" % self._count
-        await self._execute("SET", self._key, token, "PX", 10_000)
+        key = str(self._count)
+        token = key.encode()
         heard = self._waiting[token] = Deferred()
         try:
-            await self._execute("PUBLISH", self._inbox, token)
+            await self._call(self._storage.publish(self._room, token, key))
             await heard.addTimeout(self._deadline, self._reactor, _unheard)
         finally:
             heard.addErrback(_known)
             del self._waiting[token]
 
-    def heard(self, token: bytes) -> None:
-        """Something came to our inbox."""
-        waiting = self._waiting.get(token)
+    async def read(self) -> None:
+        """Raises what Redis has against reading."""
+        await self._call(self._storage.ask(self._room, Newest(1)))
+
+    def heard(self, payload: bytes) -> None:
+        """Something came on our channel."""
+        waiting = self._waiting.get(payload.rpartition(b":")[2])
         if waiting is not None and not waiting.called:
             waiting.callback(None)
 

@@ -43,6 +43,8 @@ class CommandProtocol(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi sh
         self.lost: Final[Deferred[str]] = Deferred()
         self.closed: Final[Deferred[None]] = Deferred()
         self.usable = False
+        self.is_replica = False
+        """Whether the server was one, that can be read only, when this connection was made."""
         self._reactor = reactor
         self._limits = limits
         self._waiting: deque[_Waiting] = deque()
@@ -98,7 +100,7 @@ class CommandProtocol(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi sh
         if not isinstance(reply, Exception):
             waiting.done.callback(reply)
             return
-        if error_code(reply) == "READONLY":
+        if error_code(reply) == "READONLY" and not self.is_replica:
             # It was demoted, and will not tell again: whoever listens here hears nothing from now on.
             self._lose("it is a replica now")
         waiting.done.errback(reply)

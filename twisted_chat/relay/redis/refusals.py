@@ -11,7 +11,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.core.errors import ChatError
-from twisted_chat.relay.redis.errors import KNOWN, LinkDownError, LinkFullError, LinkLostError, describe, error_code
+from twisted_chat.relay.redis.errors import (
+    KNOWN,
+    LinkDownError,
+    LinkFullError,
+    LinkLostError,
+    UnusableError,
+    describe,
+    error_code,
+)
 
 EVERY: Final = 60.0
 """Seconds between two lines of one kind, at least."""
@@ -56,7 +64,7 @@ class Refusals:
     def refused(self, work: Work, failure: Failure) -> None:
         """It failed. What the links have said already, and what was meant for a client, is not said again."""
         error = failure.value
-        if isinstance(error, (ChatError, CancelledError, LinkDownError, LinkLostError)):
+        if isinstance(error, (ChatError, CancelledError, LinkDownError, LinkLostError, UnusableError)):
             return
         self._refused.add(work)
         code = "FULL" if isinstance(error, LinkFullError) else error_code(error)

@@ -14,10 +14,11 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail,
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from txredisapi import ResponseError
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Newest, Position, Published, Question
-from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
+from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents, Trouble, Troubles
 from twisted_chat.relay.presence import NOT_RUNNING, refused
 from twisted_chat.relay.redis.clock import RedisClock
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 HISTORIES: Final = 32
 """That are read at a time: more are not answered faster, only later."""
+
+REPLICA: Final = 30.0
+"""Seconds for which a server is read that takes no writes, before the master is looked for elsewhere."""
 
 START: Final = 2.0
 """Seconds that `start` waits for the first connections; without them, what comes is refused."""
@@ -73,6 +77,7 @@ class RedisRelay:
         self._accepting = False
         self._stopped = False
         self._lifecycle = DeferredLock()
+        self._up_at = 0.0
         self._pending = Pending()
 
         endpoint = redis_endpoint(reactor, server, limits)
@@ -99,10 +104,8 @@ class RedisRelay:
         )
         execute = self._commands.execute
         names = server.names
-        node = secrets.token_hex(8).encode()
-        self._inbox: Final = names.inbox_channel(node)
-        self._probe = Probe(reactor, execute, names.probe_key(node), self._inbox, limits.deadline)
         self._scripts = ScriptCaller(execute)
+        self._probe = Probe(reactor, names, secrets.token_hex(8), self._scripts.call, limits.deadline)
         self._storage = Storage(names, history)
         self._histories: Final = FewAtOnce(HISTORIES)
         self._publisher = Publisher(reactor, self._storage, self._scripts.call)
@@ -110,7 +113,7 @@ class RedisRelay:
         failed = partial(self._refusals.refused, PRESENCE)
         self._presence = Presence(names, self._scripts.call, execute, reactor.seconds, self._clock, failed)
         self._subscriptions = Subscriptions(
-            names, self._inbox, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
+            names, self._probe.channel, interrupted=self._interrupted, resumed=self._resumed, paced=self._paced
         )
         self._tops = TopCheck(
             reactor,
@@ -168,7 +171,7 @@ class RedisRelay:
     def time(self, room: str) -> float:
         return self._clock.time()
 
-    def ready(self) -> Deferred[None]:
+    def ready(self) -> Deferred[Troubles]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         return Deferred.fromCoroutine(self._ready())
@@ -240,6 +243,7 @@ class RedisRelay:
     # Links
 
     def _commands_up(self, _: CommandProtocol) -> None:
+        self._up_at = self._reactor.seconds()
         self._publisher.up()  # before anything else
         self._presence.up()
 
@@ -258,26 +262,43 @@ class RedisRelay:
 
     def _beaten(self) -> None:
         self._presence.beat()
-        if self._commands.protocol is not None and self._subscriptions.live:
-            Deferred.fromCoroutine(self._probe_links()).addErrback(_nothing)
+        commands = self._commands.protocol
+        if commands is not None and self._subscriptions.live:
+            probed = Deferred.fromCoroutine(self._probe_links())
+            probed.addCallbacks(self._writes, self._does_not_write, (commands,), errbackArgs=(commands,))
 
-    async def _ready(self) -> None:
+    def _writes(self, _: None, commands: CommandProtocol) -> None:
+        commands.is_replica = False
+        self._refusals.worked(PUBLISHING)
+
+    def _does_not_write(self, failure: Failure, commands: CommandProtocol) -> None:
+        self._refusals.refused(PUBLISHING, failure)
+        if commands.is_replica and self._reactor.seconds() - self._up_at >= REPLICA:
+            commands.drop("it is a replica still, and the master may be elsewhere by now")
+
+    async def _ready(self) -> Troubles:
         for link in (self._commands, self._messages):
             if link.protocol is None:
                 raise ChatError(Reason.TRY_AGAIN, f"no connection to {self._name}: {link.trouble}")
         try:
-            await self._probe_links()
+            troubles: Troubles = ()
+            try:
+                await self._probe_links()
+            except ResponseError as error:
+                troubles = (Trouble("writing", f"{self._name} stores nothing: {describe(error)}"),)
+            await self._probe.read()
         except CancelledError:
             raise
         except Exception as error:
             raise ChatError(refusal(error).reason, f"{self._name} does not work: {describe(error)}") from error
+        return troubles
 
     async def _probe_links(self) -> None:
         messages = self._messages.protocol
         if not self._subscriptions.live:
             raise UnusableError("messages do not come yet")
         try:
-            await self._probe.run()
+            await self._probe.write()
         except UnusableError as error:
             if messages is not None:
                 messages.drop(str(error))
@@ -289,7 +310,7 @@ class RedisRelay:
         room = self._subscriptions.rooms.get(name)
         events = self._events
         if room is None or events is None:
-            if name == self._inbox:
+            if name == self._probe.channel:
                 self._probe.heard(payload)
             return
         kind, body = payload[:1], payload[1:]

@@ -15,7 +15,7 @@ from twisted_chat.core.publication import History, Position, Publication, Publis
 from twisted_chat.relay.answer import answer
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
 from twisted_chat.relay.position import Moments, following, horizon, microseconds
-from twisted_chat.relay.sqlite.file import Transaction, open_file
+from twisted_chat.relay.sqlite.file import GoneError, Transaction, Whereabouts, open_file
 from twisted_chat.relay.sqlite.rows import Row, insert, select
 from twisted_chat.relay.sqlite.sweep import Sweep
 
@@ -60,6 +60,7 @@ class ChatDatabase:
         `occupied`: rooms whose position must live on, although nothing of them is kept; looked into at any time.
         """
         self._connection = open_file(path, max_bytes)
+        self._whereabouts = Whereabouts(path)
         self._history = history
         self._occupied = occupied
         self._moments = _moments(self._connection)
@@ -73,8 +74,13 @@ class ChatDatabase:
         ).fetchone()
 
     def store(self, drafts: Sequence[Draft], now: float) -> list[Published]:
-        """Make them durable, in this order, all or none."""
+        """Make them durable, in this order, all or none.
+
+        None is acknowledged that went to a file which nobody will find. One that is taken away in this very moment may
+        have them, for the case that it comes back.
+        """
         with _refusing():
+            self._whereabouts.check()
             batch = _Batch(self._load({draft.room for draft in drafts}), replace(self._moments), now)
             self._recall_keys(batch, drafts)
             published = [batch.add(draft) for draft in drafts]
@@ -86,6 +92,7 @@ class ChatDatabase:
                 room.top = top
                 self._empty.pop(name, None)
             self._moments.newest = batch.moments.newest
+            self._whereabouts.check()
             return published
 
     def history(self, room: str, question: Question, now: float) -> History:
@@ -119,11 +126,13 @@ class ChatDatabase:
 
     def probe(self, now: float) -> None:
         """Write something and make it durable: fails as a publication would."""
-        with _refusing(), Transaction(self._connection):
-            execute = self._connection.execute
-            execute("INSERT OR REPLACE INTO probe VALUES (1, 0, zeroblob(?))", (SPARE_BYTES,))
-            execute("DELETE FROM probe WHERE id = 1")
-            execute("INSERT OR REPLACE INTO probe VALUES (0, ?, x'')", (microseconds(now),))
+        with _refusing():
+            self._whereabouts.check()
+            with Transaction(self._connection):
+                execute = self._connection.execute
+                execute("INSERT OR REPLACE INTO probe VALUES (1, 0, zeroblob(?))", (SPARE_BYTES,))
+                execute("DELETE FROM probe WHERE id = 1")
+                execute("INSERT OR REPLACE INTO probe VALUES (0, ?, x'')", (microseconds(now),))
 
     def close(self) -> None:
         """Leave a single file behind, and let go of it. Raises `ChatError` if it could not be tidied; closed it is."""
@@ -275,6 +284,8 @@ def _refusing() -> Iterator[None]:
     """Trouble with the disk, said so that it can be passed on to clients."""
     try:
         yield
+    except GoneError as error:
+        raise ChatError(Reason.TRY_AGAIN, "the server's storage was taken away; try again later") from error
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             raise ChatError(Reason.STORAGE_FULL, "the server's storage is full; try again later") from error

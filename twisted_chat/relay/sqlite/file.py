@@ -88,6 +88,39 @@ def open_file(path: Path, max_bytes: int, check_seconds: float = CHECK_SECONDS) 
     return connection
 
 
+class GoneError(Exception):
+    """The files that are open are not those that the path leads to any more; the message says what to do."""
+
+
+class Whereabouts:
+    """Which files are open: whether what is written there will be found by who opens the path."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` was opened by `open_file` just now."""
+        self._path: Final = path
+        absolute = os.path.abspath(path)  # noqa: PTH100 - a link stays one: it may be changed
+        # SQLite puts its write-ahead log beside the file itself.
+        log = os.path.realpath(path) + "-wal"
+        self._files: Final = [(name, _identity(name)) for name in (absolute, log)]
+
+    def check(self) -> None:
+        """Raise `GoneError` when one of them was moved, deleted or replaced."""
+        for name, identity in self._files:
+            if _identity(name) != identity:
+                raise GoneError(
+                    f"{name} is gone, or another file has its name, so that nothing is stored: put the files of"
+                    f" sqlite:{self._path} back where they were, or restart the server, which begins with what is there"
+                )
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(name)  # noqa: PTH116 - four times in each transaction
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _make_private(path: Path) -> None:
     """A new file is for its owner only: rooms may be closed to others on this machine.
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Published, Question
-from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents
+from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents, Trouble, Troubles
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
 from twisted_chat.relay.sqlite.database import MAX_BYTES, ChatDatabase, Draft
 from twisted_chat.relay.sqlite.thread import DatabaseThread, IRelayReactor, QueueLimits
@@ -61,11 +61,11 @@ class SqliteRelay(LocalPresence):
     def time(self, room: str) -> float:
         return self._wall_clock()
 
-    def ready(self) -> Deferred[None]:
+    def ready(self) -> Deferred[Troubles]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         # A disk that hangs says nothing at all.
-        return self._thread.ask(ChatDatabase.probe).addTimeout(READY_SECONDS, self._reactor, _hangs)
+        return self._thread.ask(_probe).addTimeout(READY_SECONDS, self._reactor, _hangs)
 
     def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
         if not self._accepting:
@@ -96,6 +96,16 @@ class SqliteRelay(LocalPresence):
                 self._sweeper = None
             await self._thread.close()
             self._close()
+
+
+def _probe(database: ChatDatabase, now: float) -> Troubles:
+    try:
+        database.probe(now)
+    except ChatError as error:
+        if error.reason is not Reason.STORAGE_FULL:
+            raise
+        return (Trouble("writing", error.message),)
+    return ()
 
 
 def _hangs(_: object, seconds: float) -> Failure:

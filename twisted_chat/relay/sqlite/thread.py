@@ -78,7 +78,7 @@ class DatabaseThread:
         self._sweep_due = False
         self._working = False
         self._waiting_for_idle: list[Deferred[None]] = []
-        self._trouble: Reason | None = None
+        self._trouble: str | None = None
 
     async def open(self, make: Callable[[], ChatDatabase]) -> None:
         """Start the thread and open the database on it. Raises what `make` raises, and has no thread then."""
@@ -209,8 +209,8 @@ class DatabaseThread:
         if not isinstance(error, ChatError):
             self._log.failure("the database failed", failure)
             return ChatError(Reason.TRY_AGAIN, "the server could not do that; try again later")
-        if self._trouble is not error.reason:
-            self._trouble = error.reason
+        if self._trouble != str(error.__cause__):
+            self._trouble = str(error.__cause__)
             self._log.error("the database is in trouble: {cause}", cause=error.__cause__)
         return error
 
