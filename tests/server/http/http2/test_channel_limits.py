@@ -9,7 +9,7 @@ from h2 import events
 from h2.errors import ErrorCodes
 
 from tests.server.http.http2.conftest import Client, Echo, Later, Serve
-from twisted_chat.server.http.http2.channel import HEADS_AT_ONCE, HEADS_IN_TURN
+from twisted_chat.server.http.http2.channel import FRAMES_AT_ONCE, HEADS_AT_ONCE, HEADS_IN_TURN
 
 
 def start(client: Client) -> int:
@@ -150,6 +150,24 @@ def test_many_heads_in_one_read_are_read_in_turns(serve: Serve, echo: Echo) -> N
     client.exchange()
     assert client.transport.producerState == "producing"
     assert all(client.ended(stream) for stream in streams)
+    assert site.refused == []
+
+
+def test_many_small_frames_in_one_read_are_read_in_turns(serve: Serve, echo: Echo) -> None:
+    site = serve(echo)
+    client = site.client()
+    stream = client.h2.get_next_available_stream_id()
+    head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "chat.test")]
+    client.h2.send_headers(stream, head)
+    for _ in range(20 * FRAMES_AT_ONCE):
+        client.h2.send_data(stream, b"x")
+    client.h2.end_stream(stream)
+    client.switch.dataReceived(client.h2.data_to_send())
+    assert client.transport.producerState == "paused"
+    assert len(site.site.turns) == 1, "what is still to be read"
+    client.exchange()
+    assert client.transport.producerState == "producing"
+    assert json.loads(client.body(stream))["body"] == "x" * 20 * FRAMES_AT_ONCE
     assert site.refused == []
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from twisted_chat.server.http.http2.frames import (
     MAX_FRAME_SIZE,
+    FrameCutter,
     FrameMeter,
     Frames,
     FrameTooLarge,
-    HeadCutter,
     HeadTooLarge,
 )
 
@@ -63,11 +63,11 @@ frames = st.one_of(
 @given(sent=st.lists(frames, max_size=20), most=st.integers(1, 3), piece=st.integers(1, 200))
 def test_bytes_are_cut_behind_heads_however_they_come(sent: list[Frame], most: int, piece: int) -> None:
     data = PREFACE + b"".join(frame.serialize() for frame in sent)
-    cutter, unread, parts = HeadCutter(), b"", []
+    cutter, unread, parts = FrameCutter(), b"", []
     for at in range(0, len(data), piece):
         unread += data[at : at + piece]
         while unread:
-            end = cutter.cut(unread, most)
+            end = cutter.cut(unread, most, 1_000)
             assert end > 0
             part, unread = unread[:end], unread[end:]
             parts.append((part, bool(unread)))
@@ -79,6 +79,32 @@ def test_bytes_are_cut_behind_heads_however_they_come(sent: list[Frame], most: i
             # At the end of a frame, behind as many heads as may be read, of which none began before that.
             heads = kinds(read[len(PREFACE) :]).count(1)
             assert heads - whole_heads(before) == most
+
+
+@given(sent=st.lists(frames, max_size=20), most=st.integers(1, 5), piece=st.integers(1, 200))
+def test_bytes_are_cut_behind_frames_of_any_kind(sent: list[Frame], most: int, piece: int) -> None:
+    data = PREFACE + b"".join(frame.serialize() for frame in sent)
+    cutter, unread, parts = FrameCutter(), b"", []
+    for at in range(0, len(data), piece):
+        unread += data[at : at + piece]
+        while unread:
+            end = cutter.cut(unread, 1_000, most)
+            part, unread = unread[:end], unread[end:]
+            parts.append(part)
+    assert b"".join(parts) == data
+    read = b""
+    for part in parts:
+        before, read = read, read + part
+        assert begun(read) - begun(before) <= most
+
+
+def begun(data: bytes) -> int:
+    """How many frames began, with all nine bytes of what announces them, in `data`."""
+    data, count = data[len(PREFACE) :], 0
+    while len(data) >= 9:
+        count += 1
+        data = data[9 + int.from_bytes(data[:3]) :]
+    return count
 
 
 def whole_heads(data: bytes) -> int:

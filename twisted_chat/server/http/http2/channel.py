@@ -21,7 +21,7 @@ from zope.interface import implementer
 from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.http2.conduct import Conduct
-from twisted_chat.server.http.http2.frames import HeadCutter
+from twisted_chat.server.http.http2.frames import FrameCutter
 from twisted_chat.server.http.http2.head import Field
 from twisted_chat.server.http.http2.intake import Offence, receive
 from twisted_chat.server.http.http2.keepalive import KeepAlive
@@ -41,6 +41,12 @@ HEADS_AT_ONCE: Final = 32
 """Heads that are read in one go while nobody waits; what came behind them waits for its turn, as requests do."""
 
 HEADS_IN_TURN: Final = 2
+"""The same while others wait."""
+
+FRAMES_AT_ONCE: Final = 128
+"""Frames of any kind that are read in one go while nobody waits: small DATA too, of which a read may have thousands."""
+
+FRAMES_IN_TURN: Final = 32
 """The same while others wait."""
 
 _LAST_STREAM: Final = 2**31 - 1
@@ -67,7 +73,7 @@ class H2Channel(Protocol):
         self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
         self.backlog: Final = Backlog()
         self.connection: Final = HttpConnection()
-        self._cutter: Final = HeadCutter()
+        self._cutter: Final = FrameCutter()
         self._unread = b""
         self._reading_later: Work | None = None
         self._streams: Final = Streams()
@@ -108,7 +114,8 @@ class H2Channel(Protocol):
             self._read(data)
 
     def _read(self, data: bytes) -> None:
-        end = self._cutter.cut(data, HEADS_IN_TURN if self.site.turns else HEADS_AT_ONCE)
+        heads, frames = (HEADS_IN_TURN, FRAMES_IN_TURN) if self.site.turns else (HEADS_AT_ONCE, FRAMES_AT_ONCE)
+        end = self._cutter.cut(data, heads, frames)
         self._receiving = True
         try:
             self._receive(data[:end])

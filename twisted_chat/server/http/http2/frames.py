@@ -109,8 +109,8 @@ class FrameMeter:
         return self._has_ended(int.from_bytes(header[5:]) & _STREAM_ID)
 
 
-class HeadCutter:
-    """Finds where to interrupt a client that sends many heads at once: behind one of them, from the preface on."""
+class FrameCutter:
+    """Finds where to interrupt a client that sends many frames at once: behind one of them, from the preface on."""
 
     __slots__ = ("_header", "_rest")
 
@@ -119,19 +119,19 @@ class HeadCutter:
         self._rest = _PREFACE
         self._header = b""
 
-    def cut(self, data: bytes, most: int) -> int:
-        """Return how many bytes of `data` to read now: up to the end of the `most`-th HEADERS frame, else all.
+    def cut(self, data: bytes, most_heads: int, most_frames: int) -> int:
+        """Return how many bytes of `data` to read now: all, or as many frames, and HEADERS among them, as may be.
 
         What is left is to be passed again, with what follows.
         """
-        at, heads, length = 0, 0, len(data)
+        at, heads, frames, length = 0, 0, 0, len(data)
         while True:
             if self._rest > length - at:
                 self._rest -= length - at
                 return length
             at += self._rest
             self._rest = 0
-            if heads == most:
+            if heads == most_heads or frames == most_frames:
                 return at
             header = self._header + data[at : at + _HEADER - len(self._header)]
             at += len(header) - len(self._header)
@@ -140,6 +140,7 @@ class HeadCutter:
                 return length
             self._header = b""
             self._rest = int.from_bytes(header[:3])
+            frames += 1
             heads += header[3] == _HEADERS
 
 
