@@ -251,7 +251,8 @@ class ChatService(Service):
         self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
         if self._link is not None:
             self._link.serve(self)
-        on_hangup(self._reactor, self.reload)
+        # Several processes share a terminal: what its end means, the supervisor says.
+        on_hangup(self._reactor, self.reload, at_end_of_terminal=self._process is None)
 
     def _accept(self) -> None:
         """Take the connections that wait."""

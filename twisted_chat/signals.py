@@ -8,17 +8,50 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 
 from twisted_chat.listening import StartError
 
+_log: Final = Logger()
 
-def on_hangup(reactor: Any, act: Callable[[], None]) -> None:
-    """Call `act` on each SIGHUP."""
-    if hasattr(signal, "SIGHUP"):
-        reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(act))
+
+TERMINAL: Final = 0
+"""The descriptor of the standard input, which is a terminal if a person started the process there."""
+
+
+def on_hangup(reactor: Any, act: Callable[[], None], *, at_end_of_terminal: bool = False) -> None:
+    """Call `act` on each SIGHUP.
+
+    at_end_of_terminal
+        whether the signal stops the reactor where it says that the terminal is gone in which the process was started,
+        and was not to be ignored then, as with nohup
+    """
+    if not hasattr(signal, "SIGHUP"):
+        return
+    attended = at_end_of_terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and is_terminal(TERMINAL)
+
+    def hung_up() -> None:
+        if not attended or is_terminal(TERMINAL):
+            act()
+            return
+        with suppress(ReactorNotRunning):  # the signal comes more than once
+            reactor.stop()
+            _log.warn("the terminal in which the server was started is gone: it stops")
+
+    reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(hung_up))
+
+
+def is_terminal(descriptor: int) -> bool:
+    """Return whether a descriptor is a terminal that is there still."""
+    try:
+        return os.isatty(descriptor)  # asks for its settings, which fails once it has hung up
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Supervisor(Service):
         self._beat.start(BEAT, now=False)
         # Not earlier: the reactor has to hear of ends.
         self._reactor.callWhenRunning(self._start_all)
-        on_hangup(self._reactor, self.reload)
+        on_hangup(self._reactor, self.reload, at_end_of_terminal=True)
 
     def _start_all(self) -> None:
         for number in self.children:
