@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"core", "auth"},
     "logs": set(),
     "life": set(),
+    "open_files": set(),
     "systemd": {"life"},
     "settings": {"core"},
     "config": {"core", "relay", "settings"},
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"core", "auth"},
     "bench": {"client", "clock"},
     "testing": {"core", "consumers"},
-    "listening": {"config", "auth", "server"},
+    "listening": {"config", "auth", "open_files", "server"},
     "signals": {"listening"},
     "processes": {
         *("config", "life", "settings", "listening", "logs", "metrics", "processes", "server", "signals", "systemd"),

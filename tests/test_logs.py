@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import ILogObserver, LogEvent, Logger, LogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, PredicateResult, capturedLogs
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,7 +19,15 @@ from zope.interface.verify import verifyObject
 
 from tests.application import Application
 from twisted_chat.core.errors import Reason
-from twisted_chat.logs import LONGEST, MOST_LINES, ServiceLog, is_journal, json_observer, text_observer
+from twisted_chat.logs import (
+    LONGEST,
+    MOST_LINES,
+    RefusedAccepts,
+    ServiceLog,
+    is_journal,
+    json_observer,
+    text_observer,
+)
 
 NOON = 1_763_796_000.25  # 2025-11-22T07:20:00.25Z
 
@@ -317,3 +325,17 @@ def test_the_journal_is_known_by_device_and_inode(tmp_path: Path) -> None:
         assert not is_journal(io.StringIO(), environ)
     assert not is_journal(stream, environ)
     assert not is_journal(sys.stderr, {})
+
+
+def test_accepts_that_are_refused_are_one_line_a_minute() -> None:
+    now = [0.0]
+    filtered = RefusedAccepts(lambda: now[0])
+    other: LogEvent = {"log_namespace": "twisted.internet.tcp.Port", "log_format": "(TCP Port {port} Closed)"}
+    assert filtered(other) is PredicateResult.maybe
+    with capturedLogs() as said:
+        for second in range(130):
+            now[0] = float(second)
+            for text in ("EMFILE encountered; releasing", "EMFILE recovery: Closed socket", "Re-reserving EMFILE"):
+                event: LogEvent = {"log_namespace": "twisted.internet.tcp.Port", "log_format": text}
+                assert filtered(event) is PredicateResult.no
+    assert [event["log_level"] for event in said] == [LogLevel.error] * 3

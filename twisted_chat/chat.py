@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from twisted_chat import open_files
 from twisted_chat.clock import use_monotonic_clock
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.garbage import Garbage
@@ -27,6 +28,7 @@ def makeService(options: Options) -> ChatService | Supervisor:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)  # before anything is scheduled
+    open_files.raise_limit()
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
     sys.excepthook = one_line(options.program)
     try:

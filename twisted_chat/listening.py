@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat import open_files
 from twisted_chat.auth import Hosts
 from twisted_chat.auth.hosts import EVERY
 from twisted_chat.config import Config
@@ -139,6 +140,7 @@ class Listening:
                 self._log.info("listening on {description}", description=endpoint.description)
             else:
                 self._log.info("open {url} in a browser; a room is {url}chat/ROOM", url=url)
+        self._compare_files()
         named = self._config.allow_host
         if not named and self.is_local:
             self._log.info("only localhost and addresses are answered to; --allow-host names other hosts")
@@ -152,6 +154,20 @@ class Listening:
                     "any host is answered to, so pages of any site can make the browsers of those who reach the port "
                     "use the rooms; --allow-host says which hosts are this server's"
                 )
+
+    def _compare_files(self) -> None:
+        """Say in the log if the system allows fewer open files than there may be connections."""
+        connections = self._config.limits.connections
+        most = open_files.capacity(open_files.limit())
+        if most is not None and most < connections:
+            self._log.warn(
+                "the system allows {limit} open files, enough for {most} connections and not for {connections}; right "
+                "would be LimitNOFILE={needed} in the unit, ulimit -n {needed}, or --limit-connections {most}",
+                limit=open_files.limit(),
+                most=most,
+                connections=connections,
+                needed=open_files.needed(connections),
+            )
 
     # Hosts
 
@@ -198,6 +214,8 @@ class Listening:
 class AdminPort:
     """The port of ``--admin-port``, which is closed last."""
 
+    _log = Logger()
+
     def __init__(self, endpoint: ChatEndpoint) -> None:
         self._endpoint: Final = endpoint
         self._ports: Final[list[IListeningPort]] = []
@@ -205,6 +223,21 @@ class AdminPort:
     def bind(self, site: IProtocolFactory) -> None:
         """Serve `site` there. Raises `StartError`."""
         self._ports.append(_listen("--admin-port", self._endpoint, site))
+
+    def say_where(self) -> None:
+        """Say in the log where metrics and health are, for people."""
+        (port,) = self._ports
+        url = self._endpoint.url(port)
+        if url is None:
+            self._log.info(
+                "metrics and health are on {description}, as /metrics, /healthz and /readyz",
+                description=self._endpoint.description,
+            )
+        else:
+            self._log.info(
+                "metrics are at {url}metrics; {url}healthz says whether the server runs, {url}readyz whether it serves",
+                url=url,
+            )
 
     def stop(self) -> Deferred[None]:
         """No more questions."""

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -25,13 +26,17 @@ from typing import IO, Any, Final
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
 )
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 LONGEST: Final = 8_192
 """Characters of a line. The journal splits at 48 KiB, and would take what follows for a line of its own."""
@@ -44,6 +49,35 @@ _PRIORITIES: Final = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3
 _RESERVED: Final = frozenset(
     {"time", "level", "system", "message", "process", "traceback", "isError", "why", "failure", "format", "printed"}
 )
+
+
+EMFILE_SECONDS: Final = 60.0
+"""Seconds between two lines about connections that could not be taken for want of file descriptors."""
+
+
+@implementer(ILogFilterPredicate)
+class RefusedAccepts:
+    """Says once in a while that connections cannot be taken. Twisted says so several times for each of them."""
+
+    _log = Logger()
+    _FORMATS: Final = ("EMFILE", "Re-reserving EMFILE", "Could not accept new connection")
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds: Final = seconds
+        self._said: float | None = None
+
+    def __call__(self, event: LogEvent) -> object:
+        namespace, text = event.get("log_namespace"), event.get("log_format")
+        if not str(namespace).startswith("twisted.internet.tcp") or not str(text).startswith(self._FORMATS):
+            return PredicateResult.maybe
+        now = self._seconds()
+        if self._said is None or now - self._said >= EMFILE_SECONDS:
+            self._said = now
+            self._log.error(
+                "new connections are closed, the system has no file descriptor left for them; right would be a higher "
+                "limit (LimitNOFILE= of the unit, ulimit -n) or a lower --limit-connections"
+            )
+        return PredicateResult.no
 
 
 class ServiceLog:
@@ -80,7 +114,7 @@ class ServiceLog:
         stream = open_log(self._twistd)
         if stream is not None:
             write = observer(stream, self._form, self._environ, self._process)
-            application.setComponent(ILogObserver, FilteringLogObserver(write, [self._least]))
+            application.setComponent(ILogObserver, FilteringLogObserver(write, [RefusedAccepts(), self._least]))
         return stream
 
     def set_level(self, level: str) -> None:
@@ -134,8 +168,8 @@ def text_observer(stream: IO[Any], process: int | None = None, *, journal: bool 
             return None
         level = _level(event)
         prefix = _PRIORITIES.get(level, "<6>") if journal else ""
-        time = "" if journal else f"{_time(event, 'seconds') or '-'} "
-        lines = [f"{time}{level:<5} {number}{one_line(_system(event))}  {one_line(message)}"]
+        at = "" if journal else f"{_time(event, 'seconds') or '-'} "
+        lines = [f"{at}{level:<5} {number}{one_line(_system(event))}  {one_line(message)}"]
         if failure is not None:
             lines += [f"    {one_line(frame)}" for frame in _traceback(failure)]
         return "".join(f"{prefix}{text}\n" for text in lines)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from twisted_chat import __version__
+from twisted_chat import __version__, open_files
 from twisted_chat.auth import ApiKeys, HostError, Hosts, KeyFileError, OriginError, Origins, TokenKeys
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.errors import RoutingError
@@ -294,6 +294,8 @@ class ChatService(Service):
 
     def _say_where(self) -> None:
         self._listening.say_where()
+        if self._admin is not None:
+            self._admin.say_where()
         if not self.relay.durable:
             self._log.warn("history is kept in memory only and ends with this process; --relay sqlite: keeps it")
 
@@ -394,17 +396,22 @@ def _identity(config: Config) -> dict[str, Any]:
 def _http_limits(limits: Limits, *, proxies: bool) -> HttpLimits:
     connections = limits.connections + SHORT
     unfinished = max(limits.unfinished_bytes, limits.unfinished_bytes_per_address)
+    # Behind a proxy all have its address, below too.
+    per_address = connections if proxies else limits.connections_per_address + SHORT_PER_ADDRESS
+    # Beyond that, files are kept for all else: a relay that cannot be reached anew takes every client along.
+    most = open_files.capacity(open_files.limit())
+    if most is not None:
+        connections = min(connections, most)
     return HttpLimits(
         handshake_timeout=limits.handshake_timeout,
         idle_timeout=limits.idle_timeout,
         header_bytes=limits.header_bytes,
         body_bytes=limits.body_bytes,
         unfinished_bytes=unfinished,
-        # Behind a proxy all have its address.
         unfinished_bytes_per_address=unfinished if proxies else limits.unfinished_bytes_per_address,
         unfinished_bytes_per_connection=limits.unfinished_bytes_per_connection,
         streams=limits.streams_per_connection,
         connections=connections,
-        connections_per_address=connections if proxies else limits.connections_per_address + SHORT_PER_ADDRESS,
+        connections_per_address=per_address,
         ping_interval=limits.ping_interval,
     )

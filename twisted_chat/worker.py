@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_chat import open_files
 from twisted_chat.clock import use_monotonic_clock
 from twisted_chat.config import Config, ConfigError
 from twisted_chat.consumers.delivery import GROUP_HISTORY, Delivery, tell_nodes
@@ -47,6 +48,7 @@ def makeService(options: Options) -> WorkerService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)  # before anything is scheduled
+    open_files.raise_limit()
     # What goes wrong between here and the reactor's first turn (a port that is taken) ends as one line too.
     sys.excepthook = one_line(options.program)
     try:
@@ -151,6 +153,8 @@ class WorkerService(Service):
         await self._relay.start(self._hub)
         if not self.running:
             return  # it was told to stop before it had started
+        if self._admin is not None:
+            self._admin.say_where()
         await self.worker.start()
         if self.running:
             self._readiness.started()

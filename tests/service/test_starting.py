@@ -43,6 +43,7 @@ def test_a_start(build: Callable[..., Built], said: Callable[[], list[str]]) -> 
     assert b"twisted_chat_ready 1.0" in built.get("/metrics", admin=True)
     lines = "\n".join(said())
     assert "open http://127.0.0.1:8080/ in a browser; a room is http://127.0.0.1:8080/chat/ROOM" in lines
+    assert "metrics are at http://127.0.0.1:9100/metrics" in lines
     assert "the rooms are open: whoever reaches the port reads and writes all of them" in lines
     assert "history is kept in memory only" in lines
 

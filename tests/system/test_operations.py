@@ -7,15 +7,16 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from tests.twistd import Server
+from tests.twistd import Server, until
 from twisted_chat.auth import SigningKey, make_token
 
 StartServer = Callable[..., Server]
@@ -101,3 +102,36 @@ def test_logs_have_no_secrets(twistd: StartServer, tmp_path: Path, log_format: s
         entries = [json.loads(line) for line in log.splitlines()]
         assert all(entry.keys() >= {"time", "level", "system", "message"} for entry in entries)
         assert any(entry["message"].startswith("websocket in 'lobby' from 127.0.0.1 ended") for entry in entries)
+
+
+@pytest.mark.parametrize("relay", ["memory:", "sqlite:"])
+def test_without_files_for_all_some_wait_and_all_else_works(
+    twistd: StartServer, tmp_path: Path, port: int, relay: str
+) -> None:
+    files, clients = 100, 120
+    (tmp_path / "limit").mkdir()
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
+    (tmp_path / "limit" / "sitecustomize.py").write_text(limited)
+    options = ("--relay", relay, "--admin-port", f"tcp:{port}:interface=127.0.0.1")
+    server = twistd(*options, environ={"PYTHONPATH": str(tmp_path / "limit")})
+    assert server.logged("open files")
+    with ExitStack() as stack:
+        members: list[ClientConnection] = []
+        for _ in range(clients):
+            with suppress(ConnectionError, ConnectionClosed, InvalidMessage, EOFError):
+                members.append(stack.enter_context(server.socket()))
+        assert 10 < len(members) < files
+        members[0].send(json.dumps({"handle": "ann", "message": "hi"}))
+        for member in members:
+            assert json.loads(member.recv(PATIENCE))["message"] == "hi"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as admin:
+            assert admin.get("/readyz").status_code == 200, "there are files for operators and the database"
+    until(lambda: _answers(server), "a place that became free")
+    assert "Traceback" not in server.log
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return bool(server.post("again").status_code == 201)
+    except httpx.TransportError:
+        return False

@@ -170,6 +170,8 @@ class Supervisor(Service):
         if not self._was_ready and all(each is not None and each.is_ready for each in self.children.values()):
             self._was_ready = True
             self._listening.say_where()
+            if self._admin is not None:
+                self._admin.say_where()
             self._notifier.ready(self._status)
             self._watchdog.startService()
 
