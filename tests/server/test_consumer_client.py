@@ -41,6 +41,14 @@ def test_a_subprotocol_that_was_offered(consumers: Consumers) -> None:
         assert (b"sec-websocket-protocol: b" in peer.received().lower()) is expected
 
 
+def test_a_handshake_whose_upgrade_was_dropped_is_told_so(consumers: Consumers) -> None:
+    peer = consumers.server.peer()
+    peer.send(b"GET /x HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    assert status(peer) == 426
+    assert consumers.queue.events == []
+    assert consumers.server.refusals("upgrade_missing") == 1
+
+
 @pytest.mark.parametrize(
     ("instruction", "expected"), [(Say({"close": True}), 403), (Failed(), 500), (Say({"accept": False}), None)]
 )

@@ -560,3 +560,19 @@ def test_a_compressed_body_says_what_would_be_taken(server: Any) -> None:
     assert (answer.status, answer.error) == (415, "unsupported_media_type")
     assert answer.headers["accept-encoding"] == "identity"
     assert server.post({"handle": "ann", "message": "hi"}, headers="Content-Encoding: identity\r\n").status == 201
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: keep-alive\r\n",
+        "Sec-WebSocket-Version: 13\r\nUpgrade: h2c\r\nAccept: text/html\r\n",
+    ],
+)
+def test_a_handshake_whose_upgrade_was_dropped_is_told_so(server: Any, fields: str) -> None:
+    answer = server.ask("GET", "/chat/lobby", headers=fields)
+    assert (answer.status, answer.error) == (426, "upgrade_missing")
+    assert answer.headers["upgrade"] == "websocket"
+    assert server.refusals("upgrade_missing") == 1
+    assert server.post({"handle": "ann", "message": "hi"}, headers=fields).status == 201

@@ -19,8 +19,9 @@ from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.consumer_client import ConsumerClient
 from twisted_chat.server.consumer_socket import ConsumerSocket
-from twisted_chat.server.http.request import answer
-from twisted_chat.server.http.upgrade import handshake_refusal, is_websocket_request
+from twisted_chat.server.http.limits import Refusal
+from twisted_chat.server.http.request import answer, prepare
+from twisted_chat.server.http.upgrade import handshake_refusal, is_websocket_request, lost_upgrade
 from twisted_chat.server.json_response import refuse
 from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.server.websocket_protocol import with_options
@@ -58,10 +59,14 @@ class ConsumerSite(Resource):
         self._groups: Final = groups
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        refusal = lost_upgrade(request)
         # In other spellings a path would come to a consumer past the rule that a proxy has for it.
-        if is_websocket_request(request) and is_canonical(request.path):
+        if (refusal is not None or is_websocket_request(request)) and is_canonical(request.path):
             handshake = handshake_of(request, self._admission)
             if self._takes(handshake):
+                if refusal is not None:
+                    self._connections.metrics.refused(refusal.code)
+                    return _LostUpgrade(refusal)
                 # As it was before anything of the path was taken off, for whoever else it may be for.
                 assert request.prepath is not None
                 assert request.postpath is not None
@@ -99,6 +104,19 @@ class ConsumerSite(Resource):
             visitor=lambda room: self._admission.visitor(room, address),
             otherwise=lambda: request.render(getChildForRequest(self._site, request)),
         )
+
+
+class _LostUpgrade(Resource):
+    """The answer to one handshake without an upgrade."""
+
+    isLeaf = True
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self._refusal: Final = refusal
+
+    def render(self, request: Request) -> bytes:
+        return prepare(request, self._refusal)
 
 
 class _Handshake(Resource):

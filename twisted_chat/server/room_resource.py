@@ -21,8 +21,8 @@ from twisted_chat.core.session import Session
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
-from twisted_chat.server.http.request import body_of, field
-from twisted_chat.server.http.upgrade import is_websocket_request, upgrade
+from twisted_chat.server.http.request import body_of, field, prepare
+from twisted_chat.server.http.upgrade import is_websocket_request, lost_upgrade, upgrade
 from twisted_chat.server.json_response import JSON, answer, check_json, refuse
 from twisted_chat.server.static_files import StaticFile
 from twisted_chat.server.turns import Turns
@@ -101,6 +101,9 @@ class RoomResource(Resource):
     def _render(self, request: Request, name: str) -> bytes | int:
         if is_websocket_request(request):
             return self._open_socket(request, name)
+        if (refusal := lost_upgrade(request)) is not None:
+            self._connections.metrics.refused(refusal.code)
+            return prepare(request, refusal)
         self._check_method(request)
         match request.method:
             case b"POST":

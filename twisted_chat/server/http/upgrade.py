@@ -34,6 +34,7 @@ _HANDSHAKE: Final = (
     b"Sec-WebSocket-Version: %b\r\nSec-WebSocket-Key: %b\r\n%b\r\n"
 )
 _VALUE: Final = re.compile(rb"[\x20-\x7e]*")
+_UPGRADE: Final = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 _log: Final = Logger()
 
 
@@ -46,6 +47,28 @@ def is_websocket_request(request: Request) -> bool:
         request.method == b"GET"
         and request.clientproto == b"HTTP/1.1"
         and b"websocket" in _tokens(request.requestHeaders.getRawHeaders(b"Upgrade", ()))
+    )
+
+
+def lost_upgrade(request: Request) -> Refusal | None:
+    """Return what to answer to a WebSocket handshake that no longer asks for an upgrade; None: it is no handshake.
+
+    Proxies drop ``Upgrade`` unless they are told to pass it on; the other fields of the handshake remain.
+    """
+    fields = request.requestHeaders
+    if (
+        request.method != b"GET"
+        or is_websocket_request(request)
+        or not (fields.hasHeader(b"Sec-WebSocket-Key") or fields.hasHeader(b"Sec-WebSocket-Version"))
+    ):
+        return None
+    return Refusal(
+        426,
+        "upgrade_missing",
+        "this WebSocket handshake asks for no upgrade: a proxy in front has dropped Upgrade and Connection, or spoke "
+        "HTTP/1.0; it has to pass them on (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+        "proxy_set_header Connection upgrade)",
+        _UPGRADE,
     )
 
 
@@ -141,8 +164,7 @@ def _wrong_version(request: Request) -> Refusal:
     if isinstance(request.channel, H2Stream):
         # 426 is about switching protocols, which HTTP/2 does not do.
         return Refusal(400, "bad_handshake", message, (version,))
-    upgrade_fields = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
-    return Refusal(426, "bad_handshake", message, (version, *upgrade_fields))
+    return Refusal(426, "bad_handshake", message, (version, *_UPGRADE))
 
 
 def _bad(message: str) -> Refusal:
