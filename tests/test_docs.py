@@ -162,7 +162,7 @@ def test_the_table_of_the_http_layer_has_its_refusals() -> None:
         http_limits.not_implemented(""),
     ]
     expected = {f"``{each.code}``": str(each.status) for each in refusals}
-    expected |= {"``bad_handshake``": "400, 426", "``too_many_unfinished``": "429, 503"}
+    expected |= {"``bad_handshake``": "400, 426", "``upgrade_missing``": "426", "``too_many_unfinished``": "429, 503"}
     table = marked(DOCS / "protocol.rst", "table of refusals of the HTTP layer")
     assert {row[0]: row[1] for row in table} == expected
     # These are all that there are: each is made by one call with its code as text.
