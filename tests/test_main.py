@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -196,6 +196,64 @@ def test_nodes_are_a_table(nodes: list[dict[str, Any]], tmp_path: Path, said: Sa
         "d                   1.0      0s      3      12",
         "of another version  ?        0s      ?      ?",
     ]
+
+
+# Events that were set aside
+
+
+class EventServer:
+    """What there is, and what was asked for."""
+
+    events: ClassVar[list[dict[str, Any]]] = []
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.asked.append((url, options["api_key"]))
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        return self.events
+
+    def replay(self, event: str) -> None:
+        self.asked.append(("replay", event))
+
+    def drop(self, event: str) -> None:
+        if event == "unknown":
+            raise ClientError("no event of this name")
+        self.asked.append(("drop", event))
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Run the command with more arguments."""
+    EventServer.events, EventServer.asked = [], []
+    monkeypatch.setattr(tools, "ApiClient", EventServer)
+    monkeypatch.setattr(time, "time", lambda: 1_795_000_000.0)
+    (tmp_path / "api-key").write_text("k3y")
+    return lambda *more: tools.main(
+        ["events", "http://127.0.0.1:8080", "--api-key-file", str(tmp_path / "api-key"), *more]
+    )
+
+
+def test_events_are_a_table(events: Callable[..., int], said: Said) -> None:
+    about = {"channel": "websocket.receive", "connection": "a-1", "bytes": 1234, "content": '{"text":"' + "x" * 100}
+    EventServer.events = [
+        {"id": "1794999998000-0", "at": 1_794_999_998.0, **about},
+        {"id": "1-0", "at": 1_795_000_000.0, "channel": None, "connection": "b-1", "bytes": 7, "content": None},
+    ]
+    assert events() == 0
+    assert said()[0].splitlines() == [
+        "ID               SINCE  CHANNEL            CONNECTION  BYTES  CONTENT",
+        f'1794999998000-0  2s     websocket.receive  a-1         1234   {{"text":"{"x" * 71}',
+        "1-0              0s     ?                  b-1         7      ?",
+    ]
+
+
+def test_events_are_run_again_and_dropped(events: Callable[..., int], said: Said) -> None:
+    assert events("--replay", "1-0", "--drop", "2-0", "--replay", "3-0") == 0
+    assert said() == ("", "")
+    assert EventServer.asked[1:] == [("replay", "1-0"), ("replay", "3-0"), ("drop", "2-0")]
+    assert events("--drop", "unknown") == 1
+    assert "no event of this name" in said()[1]
 
 
 # Checking

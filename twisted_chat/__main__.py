@@ -1,5 +1,5 @@
 """`python -m twisted_chat`: tools beside the server. They check a configuration, make a token, publish, follow a room,
-load one with messages, and list nodes."""
+load one with messages, list nodes, and look after events of consumers that workers died of."""
 
 from __future__ import annotations
 
@@ -87,8 +87,19 @@ def _parser() -> argparse.ArgumentParser:
     nodes.add_argument("--api-key-file", type=Path, required=True, help="a file that holds an API key")
     nodes.add_argument("--insecure", action="store_true", help="take any certificate, for development")
     nodes.set_defaults(run=_nodes)
+
+    events = commands.add_parser("events", help="list events of consumers that workers died of, run or drop them")
+    events.add_argument("url", help="one of the servers, such as http://127.0.0.1:8080")
+    events.add_argument("--api-key-file", type=Path, required=True, help="a file that holds an API key")
+    events.add_argument("--insecure", action="store_true", help="take any certificate, for development")
+    events.add_argument("--replay", action="append", default=[], metavar="ID", help="run this one again; repeatable")
+    events.add_argument("--drop", action="append", default=[], metavar="ID", help="forget this one; repeatable")
+    events.set_defaults(run=_events)
     return parser
 
+
+SHOWN: Final = 80
+"""Characters of an event's content in a table."""
 
 _LOAD: Final = (
     ("--members", int, 100, "WebSockets in the room"),
@@ -174,14 +185,35 @@ def _bench(options: argparse.Namespace) -> int:
 def _nodes(options: argparse.Namespace) -> int:
     server = ApiClient(options.url, api_key=_secret(options.api_key_file), verify=not options.insecure)
     now = time.time()
-    rows = [("NAME", "VERSION", "UP FOR", "ROOMS", "MEMBERS")]
+    rows: list[tuple[str, ...]] = [("NAME", "VERSION", "UP FOR", "ROOMS", "MEMBERS")]
     for node in server.nodes():
         version, rooms, members = (str(node.get(what, "?")) for what in ("version", "rooms", "members"))
         rows.append((node["name"], version, _duration(now - float(node.get("started", now))), rooms, members))
+    _print_table(rows)
+    return 0
+
+
+def _events(options: argparse.Namespace) -> int:
+    server = ApiClient(options.url, api_key=_secret(options.api_key_file), verify=not options.insecure)
+    for order, events in ((server.replay, options.replay), (server.drop, options.drop)):
+        for event in events:
+            order(event)
+    if options.replay or options.drop:
+        return 0
+    now = time.time()
+    rows: list[tuple[str, ...]] = [("ID", "SINCE", "CHANNEL", "CONNECTION", "BYTES", "CONTENT")]
+    for event in server.set_aside():
+        since = _duration(now - float(event.get("at", now)))
+        channel, connection, size = (str(event.get(what) or "?") for what in ("channel", "connection", "bytes"))
+        rows.append((event["id"], since, channel, connection, size, str(event.get("content") or "?")[:SHOWN]))
+    _print_table(rows)
+    return 0
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
 
 
 def _duration(seconds: float) -> str:

@@ -160,11 +160,32 @@ class ApiClient(_Client):
 
     def nodes(self) -> list[dict[str, Any]]:
         """What each node told last. Raises `ClientError`."""
-        self._url = f"{self._server}/api/nodes"
+        return self._ask("nodes", "nodes")
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        """Which events of consumers were set aside, because workers died of them. Raises `ClientError`."""
+        return self._ask("set-aside", "events")
+
+    def replay(self, event: str) -> None:
+        """Have one of those run again. Raises `ClientError`."""
+        self._order("replay", {"id": event})
+
+    def drop(self, event: str) -> None:
+        """Forget one of those. Raises `ClientError`."""
+        self._order("drop", {"id": event})
+
+    def _ask(self, question: str, what: str) -> list[dict[str, Any]]:
+        self._url = f"{self._server}/api/{question}"
         with self._open(None, {}) as response:
             self._expect(response, "application/json")
-            nodes: list[dict[str, Any]] = self._read(response, "nodes")["nodes"]
-            return nodes
+            answer: list[dict[str, Any]] = self._read(response, what)[what]
+            return answer
+
+    def _order(self, order: str, fields: dict[str, Any]) -> None:
+        self._url = f"{self._server}/api/{order}"
+        headers = {"Content-Type": "application/json"}
+        with self._open(json.dumps(fields).encode(), headers) as response:
+            self._expect(response, "application/json")
 
 
 class _Event(NamedTuple):

@@ -106,7 +106,7 @@ class WorkerService(Service):
         runner = Runner(loaded.router, self._pool, loaded.around, metrics=ConsumerMetrics(self.metrics.registry))
         limits = queue_limits(config.limits)
         self.worker: Final = Worker(reactor, queue_server(config.relay), runner, config.threads, limits)
-        self.worker.layer = Delivery(
+        self.worker.emptying.layer = Delivery(
             self._relay, tell_nodes(self._relay), self.worker.posting.post, self.worker.posting.delay
         )
         self.worker.intake.told = self._told
@@ -149,7 +149,7 @@ class WorkerService(Service):
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
-        self._end_outside = open_outside(outside(self._reactor, self.worker.layer))
+        self._end_outside = open_outside(outside(self._reactor, self.worker.emptying.layer))
         await self._relay.start(self._hub)
         if not self.running:
             return  # it was told to stop before it had started

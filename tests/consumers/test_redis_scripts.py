@@ -12,6 +12,7 @@ import pytest
 from tests.relay.redis_server import RedisServer
 from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.redis import scripts
+from twisted_chat.consumers.redis.aside import ALONE, ATTEMPTS, attempts_of
 from twisted_chat.consumers.redis.names import ALL, QueueNames
 from twisted_chat.relay.redis.scripts import Script
 
@@ -63,8 +64,46 @@ class Queue:
 
     def claim(self, worker: str) -> list[tuple[bytes, bytes]]:
         """All tokens that anybody holds."""
-        reply = self.redis.command("XAUTOCLAIM", NAMES.ready, "workers", worker, "0", "0", "COUNT", "100")
-        return [(entry[0], entry[1][1]) for entry in reply[1] if entry]
+        keys = [NAMES.ready, NAMES.attempts]
+        entries = self.call(scripts.CLAIM, keys, worker, 0, 100, NAMES.mailbox, ALONE)
+        return [(token, fields[1]) for token, fields in entries]
+
+    def attempts(self, name: bytes) -> int:
+        """How many workers died of the first event of a mailbox."""
+        first, attempts = self.redis.commands(("LINDEX", NAMES.mailbox_key(name), "0"), ("HGET", NAMES.attempts, name))
+        return attempts_of(first or b"", attempts)
+
+    def begin(self, worker: str, token: bytes, name: bytes) -> int:
+        keys = [NAMES.ready, NAMES.attempts, NAMES.mailbox_key(name)]
+        reply: int = self.call(scripts.BEGIN, keys, token, worker, name)
+        return reply
+
+    def give_back(self, worker: str, token: bytes, name: bytes) -> None:
+        self.call(scripts.RELEASE, [NAMES.ready, NAMES.attempts], worker, NAMES.mailbox, token, name)
+
+    def keep(self, worker: str, *tokens: tuple[bytes, bytes]) -> list[bytes]:
+        pairs = [part for pair in tokens for part in pair]
+        reply: list[bytes] = self.call(scripts.KEEP, [NAMES.ready, NAMES.attempts], worker, NAMES.mailbox, *pairs)
+        return reply
+
+    def set_aside(self, worker: str, token: bytes, name: bytes, most: int = 1000, all_: int = MANY) -> int:
+        mailbox, session = NAMES.mailbox_key(name), NAMES.session_key(name)
+        keys = [NAMES.ready, NAMES.attempts, mailbox, session, NAMES.aside, NAMES.aside_amounts]
+        reply: int = self.call(scripts.ASIDE, keys, token, worker, name, most, all_)
+        return reply
+
+    def aside(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        entries = self.redis.command("XRANGE", NAMES.aside, "-", "+")
+        return [(name, dict(zip(fields[::2], fields[1::2], strict=True))) for name, fields in entries]
+
+    def back(self, name: bytes, mailbox: bytes, own: bytes, *, replay: bool = True, behind: bool = True) -> int:
+        keys = [
+            *(NAMES.aside, NAMES.aside_amounts, NAMES.connections_key(NODE)),
+            *(NAMES.mailbox_key(mailbox), NAMES.mailbox_key(own), NAMES.session_key(own)),
+            *(NAMES.ready, NAMES.waiting, NAMES.bytes),
+        ]
+        reply: int = self.call(scripts.BACK, keys, name, own, int(replay), int(behind))
+        return reply
 
     def first(self, name: bytes) -> Event | None:
         data = self.redis.command("LINDEX", NAMES.mailbox_key(name), "0")
@@ -80,6 +119,7 @@ class Queue:
             NAMES.waiting,
             NAMES.connections_key(NODE),
             NAMES.bytes,
+            NAMES.attempts,
         ]
         reply: list[Any] = self.call(
             scripts.COMMIT, keys, token, worker, name, done.encode_id(), session, int(over), int(go_on)
@@ -145,6 +185,10 @@ class Queue:
             name: sum(map(len, self.redis.command("LRANGE", NAMES.mailbox_key(name), "0", "-1"))) for name in mailboxes
         }
         assert self.counted() == ({**waiting, ALL: sum(waiting.values())} if waiting else {})
+        assert set(self.redis.command("HKEYS", NAMES.attempts)) <= waiting.keys()
+        aside = [len(fields[b"e"]) + len(fields[b"s"]) for _, fields in self.aside()]
+        amounts = [int(number or 0) for number in self.redis.command("HMGET", NAMES.aside_amounts, "count", "bytes")]
+        assert amounts == [len(aside), sum(aside)]
         delayed = self.redis.command("ZRANGE", NAMES.delayed, "0", "-1")
         assert int(self.redis.command("GET", NAMES.delayed_bytes) or 0) == sum(map(len, delayed))
 
@@ -298,18 +342,18 @@ def test_what_is_posted_does_not_take_another_event_for_the_end(queue: Queue) ->
 def test_tokens_that_are_given_back(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
     [(token, name)] = queue.take("w")
-    queue.call(scripts.RELEASE, [NAMES.ready], "other", token, name)
+    queue.give_back("other", token, name)
     assert queue.take("w2") == []
-    queue.call(scripts.RELEASE, [NAMES.ready], "w", token, name)
+    queue.give_back("w", token, name)
     assert [name for _, name in queue.take("w2")] == [b"a"]
 
 
 def test_keeping_tokens(queue: Queue) -> None:
     queue.enqueue(b"a", 0, "zero")
     queue.enqueue(b"b", 0, "zero")
-    first, second = (token for token, _ in queue.take("w", 2))
-    queue.redis.command("XCLAIM", NAMES.ready, "workers", "other", "0", second)
-    assert queue.call(scripts.KEEP, [NAMES.ready], "w", first, second) == [second]
+    first, second = queue.take("w", 2)
+    queue.redis.command("XCLAIM", NAMES.ready, "workers", "other", "0", second[0])
+    assert queue.keep("w", first, second) == [second[0]]
 
 
 def test_forgetting_workers(queue: Queue) -> None:
@@ -405,6 +449,148 @@ def test_a_mailbox_of_its_own_leaves_no_session(queue: Queue) -> None:
     [(token, name)] = queue.take("w")
     assert queue.commit("w", token, name, event(b"x", 0, ""), session='{"a":1}', over=True, go_on=True) == [0]
     assert queue.redis.command("KEYS", "twisted_chat:consumers:[cms]*") == []
+
+
+def test_workers_that_die_are_counted_against_what_they_held(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [(token, name)] = queue.take("first")
+    assert queue.attempts(b"a") == 0
+    for times in range(1, ALONE + 1):
+        assert queue.claim(f"worker-{times}") == [(token, name)]
+        assert queue.attempts(b"a") == times
+    queue.claim("one that did not begin")
+    queue.claim("another")
+    assert queue.attempts(b"a") == ALONE, "from here on, who had not begun did not die of it"
+    assert queue.begin("elsewhere", token, name) == 0
+    assert [queue.begin("another", token, name) for _ in range(2)] == [1, 1]
+    queue.claim("the last")
+    queue.claim("the very last")
+    assert queue.attempts(b"a") == ALONE + 1 == ATTEMPTS
+    queue.commit("the very last", token, name, event(b"a", 0, ""), go_on=True)
+    assert queue.attempts(b"a") == 0, "the next one has done nothing"
+    assert queue.redis.command("EXISTS", NAMES.attempts) == 0
+
+
+def test_who_gives_an_event_back_did_not_die_of_it(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero")
+    [(token, name)] = queue.take("w")
+    for _ in range(ALONE):
+        queue.claim("w")
+    queue.begin("w", token, name)
+    queue.give_back("w", token, name)
+    [(token, name)] = queue.take("other")
+    queue.claim("another")
+    assert queue.attempts(b"a") == ALONE
+
+
+def test_who_was_taken_for_dead_and_lives_did_not_die_of_it(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    [token] = queue.take("w")
+    queue.claim("other")
+    assert queue.keep("w", token) == [token[0]]
+    assert queue.attempts(b"a") == 0
+    for _ in range(ALONE):
+        queue.claim("w")
+    queue.begin("w", *token)
+    queue.claim("other")
+    assert queue.attempts(b"a") == ATTEMPTS
+    queue.keep("w", token)
+    assert queue.attempts(b"a") == ALONE
+    queue.commit("other", *token, event(b"a", 0, ""), go_on=True)
+    queue.keep("w", token)
+    assert queue.attempts(b"a") == 0
+
+
+def test_attempts_of_an_event_that_an_earlier_version_took_out_are_not_those_of_the_next(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one", "two")
+    queue.take("w")
+    for _ in range(ALONE):
+        queue.claim("w")
+    gone = queue.redis.command("LPOP", NAMES.mailbox_key(b"a"))
+    queue.redis.commands(
+        ("DECR", NAMES.waiting),
+        ("HINCRBY", NAMES.bytes, b"a", str(-len(gone))),
+        ("HINCRBY", NAMES.bytes, ALL, str(-len(gone))),
+    )
+    assert queue.attempts(b"a") == 0
+    queue.claim("w")
+    assert queue.attempts(b"a") == 1
+
+
+def test_setting_aside(queue: Queue) -> None:
+    queue.enqueue(b"a", 0, "zero", "one")
+    queue.redis.command("SET", NAMES.session_key(b"a"), '{"a":1}')
+    [(token, name)] = queue.take("w")
+    queue.claim("w")
+    assert queue.set_aside("other", token, name) == -1
+    # Its worker may die before it is taken away; the next one sets it aside again.
+    assert [queue.set_aside("w", token, name) for _ in range(2)] == [0, 0]
+    [(_, fields)] = queue.aside()
+    assert fields == {b"m": b"a", b"e": event(b"a", 0, "zero").encode(), b"s": b'{"a":1}', b"n": b"1"}
+    assert queue.commit("w", token, name, event(b"a", 0, ""), go_on=True)[0] == 1
+    assert queue.set_aside("w", token, name) == 0
+    assert [fields[b"e"] for _, fields in queue.aside()] == [
+        event(b"a", n, t).encode() for n, t in ((0, "zero"), (1, "one"))
+    ]
+
+
+@pytest.mark.parametrize("bound", ["count", "bytes"])
+def test_so_much_is_kept_aside(queue: Queue, bound: str) -> None:
+    size = len(event(b"a", 0, "x").encode())
+    gone = []
+    for number in range(4):
+        queue.enqueue(b"a", number, "x")
+        [(token, name)] = queue.take("w")
+        limits = (2, MANY) if bound == "count" else (1000, 2 * size)
+        gone.append(queue.set_aside("w", token, name, *limits))
+        queue.commit("w", token, name, event(b"a", number, ""), go_on=True)
+    assert gone == [0, 0, 1, 1]
+    assert [Event.decode(fields[b"e"]).id for _, fields in queue.aside()] == ["a.2", "a.3"]
+    queue.enqueue(b"a", 4, "x" * 1000)
+    [(token, name)] = queue.take("w")
+    assert queue.set_aside("w", token, name, 1000, size) == 2, "the newest is kept, however large"
+
+
+def aside_of(queue: Queue, *texts: str, session: str = "") -> bytes:
+    """The first of these events of connection a is set aside; its name in the list."""
+    queue.enqueue(b"a", 0, *texts)
+    if session:
+        queue.redis.command("SET", NAMES.session_key(b"a"), session)
+    [(token, name)] = queue.take("w")
+    queue.set_aside("w", token, name)
+    queue.commit("w", token, name, event(b"a", 0, ""), go_on=False)
+    [(found, _)] = queue.aside()
+    return found
+
+
+def test_back_behind_the_events_of_a_connection_that_lives(queue: Queue) -> None:
+    found = aside_of(queue, "zero", "one", session="x")
+    assert queue.back(found, b"a", b"a.0") == 1
+    assert queue.aside() == []
+    waiting = queue.redis.command("LRANGE", NAMES.mailbox_key(b"a"), "0", "-1")
+    assert [Event.decode(data).id for data in waiting] == ["a.1", "a.0"]
+    assert queue.back(found, b"a", b"a.0") == 0
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["its connection is gone", "it has a place of its own"])
+def test_back_into_a_mailbox_of_its_own(queue: Queue, gone: bool) -> None:
+    found = aside_of(queue, "zero", session='{"a":1}')
+    if gone:
+        queue.redis.command("HDEL", NAMES.connections_key(NODE), "a")
+    assert queue.back(found, b"a", b"a.0", behind=gone) == 1
+    assert queue.mailboxes() == {b"a.0": 1}
+    assert queue.redis.command("GET", NAMES.session_key(b"a.0")) == b'{"a":1}'
+    [(token, name)] = queue.take("w")
+    assert queue.commit("w", token, name, event(b"a", 0, ""), over=True, go_on=True) == [0]
+    assert queue.redis.command("EXISTS", NAMES.session_key(b"a.0")) == 0
+
+
+def test_dropping_what_is_aside(queue: Queue) -> None:
+    found = aside_of(queue, "zero")
+    assert queue.back(found, b"a", b"a.0", replay=False) == 1
+    assert queue.back(found, b"a", b"a.0", replay=False) == 0
+    assert queue.mailboxes() == {}
+    assert queue.redis.command("EXISTS", NAMES.aside_amounts) == 0
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,6 +17,7 @@ from twisted_chat.consumers import codec
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Effect, Instruction, Send
 from twisted_chat.consumers.names import group_room
+from twisted_chat.consumers.queue import Aside
 from twisted_chat.control import Control
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest
@@ -145,7 +146,7 @@ def test_pages_of_other_sites_are_refused(server: Any) -> None:
 def test_what_there_is_not(server: Any, path: str) -> None:
     answer = server.ask("GET", path, WITH_KEY)
     assert (answer.status, answer.error) == (404, "not_found")
-    assert "admit, disconnect, nodes, refuse, refused, send" in answer.json["error"]["message"]
+    assert "admit, disconnect, drop, nodes, refuse, refused, replay, send, set-aside" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +285,7 @@ class Groups:
         self._relay = MemoryRelay(clock, HistoryLimits(count=10), wall_clock=clock.seconds)
         self.groups = Hub(self._relay, clock, Metrics())
         self.layer = Layer()
+        self.aside: Aside | None = None
         self._relay.start(self.groups)
         self.server = make_api(consumers=self, api_keys=ApiKeys([KEY]))
 
@@ -468,3 +470,80 @@ def test_an_order_is_refused_by_its_head(server: Any, method: str, path: str, he
     peer.send(f"{method} {path} HTTP/1.1\r\nHost: chat.example\r\nContent-Length: 99\r\n{headers}\r\n".encode())
     received = peer.received()
     assert (read_answer(received).status if received else None) == status
+
+
+# Events that were set aside
+
+
+class Events:
+    """Those that there are, by their names, and what became of others; or Redis does not answer."""
+
+    def __init__(self) -> None:
+        self.there = ["1795332600000-0", "1795332600000-1", "1795332600002-0"]
+        self.replayed: list[str] = []
+        self.answers = True
+
+    async def all(self) -> list[dict[str, Any]]:
+        self._answer()
+        return [{"id": name} for name in self.there]
+
+    async def replay(self, name: str) -> bool:
+        if not await self.drop(name):
+            return False
+        self.replayed.append(name)
+        return True
+
+    async def drop(self, name: str) -> bool:
+        self._answer()
+        if name not in self.there:
+            return False
+        self.there.remove(name)
+        return True
+
+    def _answer(self) -> None:
+        if not self.answers:
+            raise NotReadyError("it does not answer")
+
+
+def ask(server: Any, name: str) -> Any:
+    return server.ask("GET", f"/api/{name}", WITH_KEY)
+
+
+def refused(answer: Any) -> tuple[int, str]:
+    return answer.status, answer.error
+
+
+@pytest.fixture
+def events(groups: Groups) -> Events:
+    groups.aside = events = Events()
+    return events
+
+
+def test_what_was_set_aside_is_listed_run_again_and_dropped(groups: Groups, events: Events) -> None:
+    first, second, third = events.there
+    assert ask(groups.server, "set-aside").json == {"events": [{"id": first}, {"id": second}, {"id": third}]}
+    assert order(groups.server, "replay", id=first).json == {"id": first}
+    assert order(groups.server, "drop", id=third).json == {"id": third}
+    assert (events.there, events.replayed) == ([second], [first])
+    for name in (first, third, "1-0"):
+        for what in ("replay", "drop"):
+            assert refused(order(groups.server, what, id=name)) == (404, "not_found")
+
+
+@pytest.mark.parametrize("name", [None, 7, "", "-", "+", "1795332600000", "(1-0", "1-0 ", "x" * 50, ["1-0"]])
+def test_what_is_no_name_of_an_event(groups: Groups, events: Events, name: object) -> None:
+    for what in ("replay", "drop"):
+        assert refused(order(groups.server, what, id=name)) == (400, "bad_request")
+
+
+def test_what_was_set_aside_while_redis_does_not_answer(groups: Groups, events: Events) -> None:
+    events.answers = False
+    assert refused(ask(groups.server, "set-aside")) == (503, "try_again")
+    assert refused(order(groups.server, "replay", id="1-0")) == (503, "try_again")
+    assert refused(order(groups.server, "drop", id="1-0")) == (503, "try_again")
+
+
+def test_without_workers_nothing_is_set_aside(server: Any, groups: Groups) -> None:
+    for each in (server, groups.server):
+        assert refused(ask(each, "set-aside")) == (404, "not_found")
+        assert refused(order(each, "replay", id="1-0")) == (404, "not_found")

@@ -151,6 +151,11 @@ class LocalQueue(Queue):
         """What they take in memory."""
         return self._delayed_bytes
 
+    @property
+    def set_aside(self) -> int:
+        """None: an event that ends the process is not run again."""
+        return 0
+
     def session_of(self, connection: str) -> bytes | None:
         """What its consumers keep, as JSON."""
         mailbox = self._mailboxes.get(connection)

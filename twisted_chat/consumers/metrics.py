@@ -10,9 +10,9 @@ from twisted_chat.consumers.events import CONNECT, DISCONNECT, RECEIVE
 from twisted_chat.consumers.queue import Amounts, QueueLimits
 from twisted_chat.metrics import Metrics
 
-Result = Literal["done", "failed", "bad_frame", "unrouted", "handed_over"]
+Result = Literal["done", "failed", "bad_frame", "unrouted", "handed_over", "set_aside"]
 """What came of an event: its consumer returned; it raised; the client had sent what it cannot take; there is none for
-it; or another worker runs it again."""
+it; another worker runs it again; or workers died of it, and it is not run any more."""
 
 RESULTS: Final[tuple[Result, ...]] = get_args(Result)
 
@@ -70,6 +70,7 @@ def watch_queue(metrics: Metrics, amounts: Amounts, limits: QueueLimits) -> None
     metrics.measure(f"{waiting}_bytes", "What these take.", lambda: amounts.waiting_bytes)
     metrics.measure(delayed, "Messages of consumers that wait for their time.", lambda: amounts.delayed)
     metrics.measure(f"{delayed}_bytes", "What these take.", lambda: amounts.delayed_bytes)
+    metrics.measure("twisted_chat_consumer_events_set_aside", "Events that workers died of.", lambda: amounts.set_aside)
     metrics.measure(
         "twisted_chat_consumer_bytes_limit",
         "What may wait in the queue, be delayed, and wait for the queue in one process: each so much.",

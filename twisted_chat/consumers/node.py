@@ -22,7 +22,7 @@ from twisted_chat.consumers.local import LocalQueue
 from twisted_chat.consumers.metrics import ConsumerMetrics, watch_clients, watch_queue
 from twisted_chat.consumers.names import node_room
 from twisted_chat.consumers.node_room import NodeRoom
-from twisted_chat.consumers.queue import Amounts, Queue, QueueLimits
+from twisted_chat.consumers.queue import Amounts, Aside, Queue, QueueLimits
 from twisted_chat.consumers.run import Layer, Outside, Wait, open_outside
 from twisted_chat.consumers.runner import Pool, Runner
 from twisted_chat.consumers.sockets import Sockets
@@ -46,6 +46,10 @@ class _Kind(Protocol):
     @property
     def amounts(self) -> Amounts:
         """How much is in it; with workers, at the last `look`."""
+
+    @property
+    def aside(self) -> Aside | None:
+        """What workers died of; None where there are none."""
 
     @property
     def layer(self) -> Layer:
@@ -110,6 +114,11 @@ class ConsumerNode:
     def layer(self) -> Layer:
         """What sends to clients, groups and channels, whoever wants that."""
         return self._kind.layer
+
+    @property
+    def aside(self) -> Aside | None:
+        """What workers died of; None where there are none."""
+        return self._kind.aside
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:
         """Whether consumers are for such a WebSocket, as far as that is known here."""
@@ -176,6 +185,7 @@ class _Here:
         counted = ConsumerMetrics(metrics.registry)
         self.queue = LocalQueue(reactor, Runner(loaded.router, self._pool, loaded.around, metrics=counted), limits)
         self.amounts: Final[Amounts] = self.queue
+        self.aside: Final = None
         self.layer: Final = Delivery(relay, tell, self.queue.post, self.queue.delay, again=many)
         self.queue.layer = self.layer
         self._outside: Final = outside(reactor, self.layer)
@@ -215,6 +225,7 @@ class _Remote:
 
         self.queue = NodeQueue(reactor, queue_server(servers), node, limits)
         self.amounts: Final = self.queue.amounts
+        self.aside: Final = self.queue.aside
         self.layer: Final = Delivery(relay, tell, self.queue.posting.post, self.queue.posting.delay)
 
     def takes(self, handshake: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -64,6 +64,22 @@ class Taken:
     known: bool = True
 
 
+class Aside(Protocol):
+    """Events that were set aside, because workers died of them; see `redis.aside.Aside`.
+
+    Raises `NotReadyError` when nobody knows what there is, or whether it was done.
+    """
+
+    async def all(self) -> list[dict[str, Any]]:
+        """What an operator is shown of each, the oldest first; ``id`` is its name."""
+
+    async def replay(self, name: str) -> bool:
+        """Have it run again; False if there is none of this name."""
+
+    async def drop(self, name: str) -> bool:
+        """Forget it; False if there is none of this name."""
+
+
 class Queue(Protocol):
     """Deferreds fail with `NotReadyError` when nobody knows whether it was done; do it again then."""
 
@@ -95,6 +111,10 @@ class Amounts(Protocol):
     @property
     def delayed_bytes(self) -> int | None:
         """How many bytes these have."""
+
+    @property
+    def set_aside(self) -> int | None:
+        """How many events were set aside, because workers died of them."""
 
 
 FAIREST: Final = 8

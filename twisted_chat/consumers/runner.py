@@ -44,6 +44,8 @@ class Outcome:
         whether that raised
     bad_frame
         whether that was because of what the client had sent
+    set_aside
+        whether it was not called, because workers died of that
     """
 
     effects: tuple[Effect, ...] = ()
@@ -51,12 +53,15 @@ class Outcome:
     routed: bool = True
     failed: bool = False
     bad_frame: bool = False
+    set_aside: bool = False
 
     @property
     def result(self) -> Result:
         """For the metrics."""
         if not self.routed:
             return "unrouted"
+        if self.set_aside:
+            return "set_aside"
         if self.bad_frame:
             return "bad_frame"
         return "failed" if self.failed else "done"

@@ -8,6 +8,9 @@
 ``GET /api/nodes``         which nodes there are
 ``POST /api/send``         ``{"group", "text"?, "close"?, "key"?}`` or ``{"channel", "content", "key"?}``: to a group of
                            the consumers, or to a channel
+``GET /api/set-aside``     which events of consumers were set aside, because workers died of them
+``POST /api/replay``       ``{"id"}``: run one of those again
+``POST /api/drop``         ``{"id"}``: forget one of those
 =========================  =====================================================================
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -30,6 +34,7 @@ from twisted_chat.consumers.channel import check_content, check_frame
 from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import Send
 from twisted_chat.consumers.names import check_channel, check_group, group_room
+from twisted_chat.consumers.queue import Aside
 from twisted_chat.consumers.run import Layer
 from twisted_chat.control import LONGEST_REASON, Control
 from twisted_chat.core.errors import ChatError, Reason
@@ -47,6 +52,8 @@ LONGEST_USER: Final = 128
 LONGEST_REFUSAL: Final = 10 * 366 * 86_400.0
 """Seconds for which a room can be refused at most, unless it is for ever."""
 
+ASIDE_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+
 Fields = dict[str, Any]
 
 
@@ -60,6 +67,10 @@ class Consumers(Protocol):
     @property
     def layer(self) -> Layer:
         """What sends to channels."""
+
+    @property
+    def aside(self) -> Aside | None:
+        """What workers died of; None where there are none."""
 
 
 class Api(Resource):
@@ -80,12 +91,15 @@ class Api(Resource):
         self._questions: Final[dict[str, Callable[[], Awaitable[Fields]]]] = {
             "nodes": self._list_nodes,
             "refused": self._list_refused,
+            "set-aside": self._list_set_aside,
         }
         self._orders: Final[dict[str, Callable[[Fields], Awaitable[Fields]]]] = {
             "disconnect": self._disconnect,
             "refuse": self._refuse_room,
             "admit": self._admit,
             "send": self._send,
+            "replay": self._replay,
+            "drop": self._drop,
         }
 
     def render(self, request: Request) -> int:
@@ -151,6 +165,12 @@ class Api(Resource):
         refused = self._control.refused()
         return {"refused": [{"room": room, "until": until} for room, until in refused.items()]}
 
+    async def _list_set_aside(self) -> Fields:
+        try:
+            return {"events": await self._aside().all()}
+        except NotReadyError as error:
+            raise ChatError(Reason.TRY_AGAIN, f"nobody knows now: {error}") from error
+
     # Orders
 
     async def _disconnect(self, fields: Fields) -> Fields:
@@ -178,12 +198,42 @@ class Api(Resource):
         room = _room(fields)
         return {"id": str(await self._control.admit(room)), "room": room}
 
-    async def _send(self, fields: Fields) -> Fields:
+    async def _replay(self, fields: Fields) -> Fields:
+        return await self._put_back(fields, self._aside().replay)
+
+    async def _drop(self, fields: Fields) -> Fields:
+        return await self._put_back(fields, self._aside().drop)
+
+    async def _put_back(self, fields: Fields, order: Callable[[str], Awaitable[bool]]) -> Fields:
+        name = fields.get("id")
+        if not isinstance(name, str) or not ASIDE_ID.fullmatch(name):
+            raise ChatError(Reason.BAD_REQUEST, '"id" is that of an event in /api/set-aside, such as "1795332600000-0"')
+        try:
+            done = await order(name)
+        except NotReadyError as error:
+            raise ChatError(Reason.TRY_AGAIN, f"this cannot be done now, or nobody knows: {error}") from error
+        if not done:
+            raise ChatError(Reason.NOT_FOUND, f"no event {name} is set aside; see /api/set-aside")
+        return {"id": name}
+
+    def _aside(self) -> Aside:
+        aside = self._with_consumers().aside
+        if aside is None:
+            raise ChatError(
+                Reason.NOT_FOUND, "this server runs its consumers itself; only what workers die of is set aside"
+            )
+        return aside
+
+    def _with_consumers(self) -> Consumers:
         if self._consumers is None:
             raise ChatError(
                 Reason.NOT_FOUND,
                 "this server has no consumers: it was started neither with --routing nor with --consumers remote",
             )
+        return self._consumers
+
+    async def _send(self, fields: Fields) -> Fields:
+        consumers = self._with_consumers()
         key = fields.get("key")
         if key is not None:
             if not isinstance(key, str):
@@ -192,8 +242,8 @@ class Api(Resource):
         if ("group" in fields) == ("channel" in fields):
             raise ChatError(Reason.BAD_REQUEST, 'say where it goes: "group" or "channel"')
         if "group" in fields:
-            return await self._send_to_group(self._consumers.groups, fields, key)
-        return await self._send_to_channel(self._consumers.layer, fields, key)
+            return await self._send_to_group(consumers.groups, fields, key)
+        return await self._send_to_channel(consumers.layer, fields, key)
 
     async def _send_to_group(self, groups: Hub, fields: Fields, key: str | None) -> Fields:
         room, content = _group(fields), _frame(fields)

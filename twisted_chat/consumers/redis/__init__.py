@@ -26,6 +26,16 @@ Its effects are not doubled, although its code has run twice: they are published
 and the relay stores each key once (``delivery.py``). Effects come before the commit, so none is lost: whoever dies
 between the two leaves an event that is run again.
 
+An event that takes its workers down
+====================================
+
+A worker that claims a token counts that against the first event of the mailbox (``claim.lua``), for its holder is
+silent and may have died of it. It may as well have died of another event that it held. So from the second time on
+(`aside.ALONE`) a worker runs such events one at a time, and says before that it begins (``begin.lua``): only who has
+begun is counted then. At the third (`aside.ATTEMPTS`) the event is copied to a list (``aside.lua``), and taken away by
+a commit like any other: what comes behind it goes on. A worker that gives tokens back takes back that it began
+(``release.lua``), and one that lives although it was taken for dead takes back what was counted (``keep.lua``).
+
 What consumers post
 ===================
 

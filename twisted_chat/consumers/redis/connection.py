@@ -69,6 +69,8 @@ class QueueLink:
         """How many events there were whose time had not come."""
         self.delayed_bytes: int | None = None
         """How many bytes these had."""
+        self.set_aside: int | None = None
+        """How many events were set aside."""
 
     def start(self) -> Deferred[None]:
         """Fires when it is known whether Redis is there."""
@@ -87,15 +89,16 @@ class QueueLink:
 
     async def look(self) -> None:
         """Find out how much waits, and whether more can be put in and taken out. Raises `NotReadyError`."""
-        self.waiting = self.waiting_bytes = self.delayed = self.delayed_bytes = None
+        self.waiting = self.waiting_bytes = self.delayed = self.delayed_bytes = self.set_aside = None
         asked = [
             self.execute("GET", self.names.waiting),
             self.execute("HGET", self.names.bytes, ALL),
             self.execute("ZCARD", self.names.delayed),
             self.execute("GET", self.names.delayed_bytes),
+            self.execute("HGET", self.names.aside_amounts, "count"),
         ]
         numbers = [int(number or 0) for number in await gather(asked)]
-        self.waiting, self.waiting_bytes, self.delayed, self.delayed_bytes = numbers
+        self.waiting, self.waiting_bytes, self.delayed, self.delayed_bytes, self.set_aside = numbers
         await self.call(Call(PROBE, self.names.probe_keys(), ()))
 
     def _not_ready(self, failure: Failure) -> None:

@@ -34,6 +34,12 @@ class QueueNames:
         """How many bytes the events have that are not delayed: those of each mailbox, and `ALL` together."""
         self.delayed_bytes: Final = self._prefix + b"delayed_bytes"
         """How many bytes the delayed ones have."""
+        self.attempts: Final = self._prefix + b"attempts"
+        """How many workers died of the first event of a mailbox."""
+        self.aside: Final = self._prefix + b"aside"
+        """Events that were set aside because of that."""
+        self.aside_amounts: Final = self._prefix + b"aside_amounts"
+        """How many these are, and how many bytes they have."""
         self.mailbox: Final = self._prefix + b"mailbox:"
         """What the names of mailboxes begin with."""
 

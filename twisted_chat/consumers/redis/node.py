@@ -15,6 +15,7 @@ from twisted_chat.consumers.errors import NotReadyError
 from twisted_chat.consumers.events import DISCONNECT, Event
 from twisted_chat.consumers.names import node_of
 from twisted_chat.consumers.queue import Amounts, Queue, QueueLimits, Taken
+from twisted_chat.consumers.redis.aside import Aside
 from twisted_chat.consumers.redis.connection import QueueLink
 from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import ALL
@@ -57,6 +58,7 @@ class NodeQueue(Queue):
         self._names: Final = self._link.names
         self._connections: Final = self._names.connections_key(node.encode())
         self._life: Final = Life(reactor, self._link, node, self.compare)
+        self.aside: Final = Aside(self._link)
         self.posting: Final = Posting(reactor, self._link, limits)
         self.connections: Callable[[], Collection[str]] = tuple
         self.lost: Callable[[str], None] = lambda _: None

@@ -7,27 +7,26 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_chat.consumers.errors import NotReadyError
-from twisted_chat.consumers.events import Event
-from twisted_chat.consumers.names import node_of
-from twisted_chat.consumers.queue import FAIREST, Amounts, QueueLimits
+from twisted_chat.consumers.queue import Amounts, QueueLimits
+from twisted_chat.consumers.redis.aside import ALONE
 from twisted_chat.consumers.redis.connection import QueueLink
+from twisted_chat.consumers.redis.emptying import Emptying
 from twisted_chat.consumers.redis.intake import Intake
 from twisted_chat.consumers.redis.lives import Life
 from twisted_chat.consumers.redis.names import WORKERS
 from twisted_chat.consumers.redis.posting import Posting
-from twisted_chat.consumers.redis.scripts import COMMIT, FORGET, KEEP, RELEASE
-from twisted_chat.consumers.run import Layer
-from twisted_chat.consumers.runner import Outcome, Runner, ends, persist, verdict
+from twisted_chat.consumers.redis.scripts import CLAIM, FORGET, KEEP, RELEASE
+from twisted_chat.consumers.runner import Runner
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.relay.redis.endpoints import IRedisReactor
 from twisted_chat.relay.redis.errors import refusal
-from twisted_chat.relay.redis.scripts import Call
+from twisted_chat.relay.redis.scripts import Call, Script
 from twisted_chat.relay.redis.url import RedisServer
 from twisted_chat.waiting import Signal
 
@@ -36,9 +35,6 @@ KEEPING: Final = 2.0
 
 DEAD: Final = 10.0
 """Seconds of silence about a token after which another worker takes it."""
-
-RETRY: Final = 0.2
-"""Seconds until what could not be done is tried again."""
 
 FORGOTTEN_MS: Final = 60_000
 """Milliseconds of silence after which a worker that holds nothing is forgotten."""
@@ -61,10 +57,7 @@ class Worker:
         limits: QueueLimits = QueueLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.name: Final = secrets.token_hex(8)
-        self.layer: Layer
-        """Carries out what the consumers cause; to be set before `start`."""
         self._reactor: Final = reactor
-        self._runner: Final = runner
         self._most_blocking: Final = 2 * threads
         self._link: Final = QueueLink(reactor, server, up=self._up)
         self._names: Final = self._link.names
@@ -73,10 +66,17 @@ class Worker:
         self._me: Final = self.name.encode()
         self._held: dict[bytes, bytes] = {}
         """Mailboxes by the tokens that we hold."""
-        self._on_reactor = 0
-        """How many of them are in a coroutine now, and need no thread."""
         self._changed: Final = Signal()
         self._stopping = False
+        self.emptying: Final = Emptying(
+            reactor,
+            self._link,
+            runner,
+            self._me,
+            holds=self._held.__contains__,
+            goes_on=lambda: not self._stopping,
+            changed=self._changed,
+        )
         self.intake: Final = Intake(
             reactor,
             server,
@@ -154,7 +154,7 @@ class Worker:
     # Taking
 
     def _room(self) -> int:
-        return min(self._most_blocking - len(self._held) + self._on_reactor, COROUTINES - len(self._held))
+        return min(self._most_blocking - len(self._held) + self.emptying.on_reactor, COROUTINES - len(self._held))
 
     def _begin(self, entries: Sequence[Any]) -> None:
         tokens = {token: fields[1] for token, fields in entries if fields}
@@ -164,14 +164,18 @@ class Worker:
         for token, mailbox in tokens.items():
             if token not in self._held:
                 self._held[token] = mailbox
-                work = Deferred.fromCoroutine(self._work(token, mailbox))
+                work = Deferred.fromCoroutine(self.emptying.empty(token, mailbox))
                 work.addErrback(self._failed).addBoth(self._done, token)
 
     def _release(self, tokens: Mapping[bytes, bytes]) -> Deferred[None]:
         if not tokens:
             return succeed(None)
+        return self._link.call(self._about(RELEASE, tokens))
+
+    def _about(self, script: Script, tokens: Mapping[bytes, bytes]) -> Call:
+        """A script that is told of tokens and their mailboxes."""
         pairs = (part for pair in tokens.items() for part in pair)
-        return self._link.call(Call(RELEASE, (self._names.ready,), (self._me, *pairs)))
+        return Call(script, (self._names.ready, self._names.attempts), (self._me, self._names.mailbox, *pairs))
 
     def _done(self, _: object, token: bytes) -> None:
         self._held.pop(token, None)
@@ -182,107 +186,21 @@ class Worker:
         if not failure.check(NotReadyError):
             self._log.failure("a mailbox could not be emptied", failure)
 
-    # Working
-
-    async def _work(self, token: bytes, mailbox: bytes) -> None:
-        data, session = await self._look(mailbox)
-        if data is None:
-            await self._commit(token, mailbox, None, Outcome(), go_on=False)  # it was done already
-        done = 0
-        while data is not None and token in self._held:
-            event = Event.decode(data)
-            outcome = await self._run(event, session)
-            await self._carry_out(event, outcome, mailbox)
-            done += 1
-            go_on = done < FAIREST and not self._stopping
-            data, session = await self._commit(token, mailbox, event, outcome, go_on=go_on)
-
-    async def _look(self, mailbox: bytes) -> tuple[bytes | None, bytes | None]:
-        """The first event, and the session."""
-        while True:
-            first = self._link.execute("LINDEX", self._names.mailbox_key(mailbox), 0)
-            session = self._link.execute("GET", self._names.session_key(mailbox))
-            found: list[tuple[bool, Any]] = await DeferredList([first, session], consumeErrors=True)
-            if all(answered for answered, _ in found):
-                return found[0][1], found[1][1]
-            await self._pause()
-
-    async def _run(self, event: Event, session: bytes | None) -> Outcome:
-        if self._runner.blocks(event):
-            return await self._runner.run(event, session, self.layer)
-        self._on_reactor += 1
-        self._changed.fire()
-        try:
-            return await self._runner.run(event, session, self.layer)
-        finally:
-            self._on_reactor -= 1
-
-    async def _carry_out(self, event: Event, outcome: Outcome, mailbox: bytes) -> None:
-        if outcome.effects:
-            await persist(self.layer, outcome.effects, event.id, self._pause)
-        told = verdict(event, outcome)
-        while told is not None:
-            try:
-                await self.layer.tell(mailbox.decode(), told, f"{event.id}=")
-            except NotReadyError:
-                await self._pause()
-            else:
-                return
-
-    async def _commit(
-        self, token: bytes, mailbox: bytes, event: Event | None, outcome: Outcome, *, go_on: bool
-    ) -> tuple[bytes | None, bytes | None]:
-        """The next event, and the session."""
-        connections = self._names.connections_key(node_of(mailbox.decode()).encode())
-        beginning = event.encode_id() if event is not None else b""
-        # What has a mailbox of its own is alone in it.
-        over = event is not None and (ends(event, outcome) or event.id.encode() == mailbox)
-        call = Call(
-            COMMIT,
-            (
-                self._names.ready,
-                self._names.mailbox_key(mailbox),
-                self._names.session_key(mailbox),
-                self._names.waiting,
-                connections,
-                self._names.bytes,
-            ),
-            (token, self._me, mailbox, beginning, outcome.session or b"", int(over), int(go_on)),
-        )
-        again = False
-        while True:
-            try:
-                reply = await self._link.call(call)
-            except NotReadyError:
-                again = True
-                await self._pause()  # whether it was done or not
-            else:
-                break
-        if event is not None:
-            # Said again, it may not be ours any more because it was done the first time.
-            lost = reply[0] == -1 and not again
-            self._runner.metrics.over(event.channel, "handed_over" if lost else outcome.result)
-        return (reply[1], reply[2]) if reply[0] == 1 else (None, None)
-
-    def _pause(self) -> Deferred[None]:
-        return deferLater(self._reactor, RETRY)
-
     # Keeping what is ours, taking what was left
 
     def _keep(self) -> None:
         Deferred.fromCoroutine(self._kept()).addErrback(self._not_kept)
 
     async def _kept(self) -> None:
-        tokens = list(self._held)
-        if tokens:
-            for lost in await self._link.call(Call(KEEP, (self._names.ready,), (self._me, *tokens))):
+        if self._held:
+            for lost in await self._link.call(self._about(KEEP, self._held)):
                 self._held.pop(lost, None)
         room = self._room()
         if self._stopping or room <= 0:
             return
         idle = int(DEAD * 1000)
-        reply = await self._link.execute("XAUTOCLAIM", self._names.ready, WORKERS, self._me, idle, "0", "COUNT", room)
-        self._begin([entry for entry in reply[1] if entry])
+        keys = (self._names.ready, self._names.attempts)
+        self._begin(await self._link.call(Call(CLAIM, keys, (self._me, idle, room, self._names.mailbox, ALONE))))
         await self._link.call(Call(FORGET, (self._names.ready,), ("", FORGOTTEN_MS)))
 
     def _not_kept(self, failure: Failure) -> None:

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 ready   2 mailbox   3 session of the connection   4 how many events wait in all
 --       5 connections of the node, as in enqueue.lua   6 bytes, as in bytes.lua
+--       7 attempts, as in attempts.lua
 -- ARGV  1 token   2 worker   3 mailbox's name   4 what the event begins with, which no other one does; '' for none
 --       5 session as it is now; '' as it was   6 '1': this was the last event   7 '1': go on with the next one, if any
 --
@@ -16,6 +17,7 @@ if first and ARGV[4] ~= '' and string.sub(first, 1, #ARGV[4]) == ARGV[4] then
   -- This may be refused for want of memory: before anything else is changed.
   if ARGV[5] ~= '' and ARGV[6] ~= '1' then redis.call('SET', KEYS[3], ARGV[5]) end
   redis.call('LPOP', KEYS[2])
+  redis.call('HDEL', KEYS[7], ARGV[3])
   local done, left = 1, redis.call('LLEN', KEYS[2])
   if ARGV[6] == '1' then
     done, left = done + left, 0
@@ -23,7 +25,7 @@ if first and ARGV[4] ~= '' and string.sub(first, 1, #ARGV[4]) == ARGV[4] then
     redis.call('HDEL', KEYS[5], ARGV[3])
   end
   if redis.call('DECRBY', KEYS[4], done) <= 0 then
-    redis.call('DEL', KEYS[6])
+    redis.call('DEL', KEYS[6], KEYS[7])
   else
     count_bytes(KEYS[6], ARGV[3], left > 0 and bytes_of(KEYS[6], ARGV[3]) - #first or 0)
   end
