@@ -322,6 +322,19 @@ def test_our_close_is_answered_by_what_was_not_read_yet(server: Any, peer_of: Pe
     assert not peer.transport.aborted, "that was a clean end"
 
 
+def test_our_close_is_not_left_waiting_for_a_rate(make_server: MakeServer, peer_of: PeerOf) -> None:
+    server = make_server(limits=Limits(frames_per_connection=Rate(0.1, SLICE_FRAMES)))
+    peer = peer_of(server)
+    peer.send(frame(b"", 10) * 2 * SLICE_FRAMES + frame(b"\x03\xe9", 8))
+    assert server.connections.throttled() == 1
+    (connection,) = server.connections.open
+    connection.close(ChatError(Reason.GOING_AWAY, "retry=1.0"))
+    server.clock.advance(0)
+    peer.received()
+    assert not peer.transport.connected
+    assert not peer.transport.aborted
+
+
 def test_consumers_pause_and_so_do_rates(make_server: MakeServer) -> None:
     server = make_server(limits=Limits(frames_per_connection=Rate(10.0, 16)))
     consumers = Consumers(server)
