@@ -184,7 +184,7 @@ class Metrics:
         outbox
             bytes waiting for clients that read slowly
         requests
-            HTTP requests waiting for their turn
+            HTTP requests waiting for their turn, or until the rate of their address allows them
         throttled
             WebSockets that are not read from now, for their clients are beyond a rate
         certificates
@@ -197,7 +197,7 @@ class Metrics:
         if outbox is not None:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
         if requests is not None:
-            self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for their turn.", requests)
+            self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for turn or rate.", requests)
         if throttled is not None:
             self._watched.number(
                 "twisted_chat_websockets_throttled", "WebSockets not read from, as they send too much.", throttled

@@ -138,6 +138,8 @@ class ChatService(Service):
             self._hosts,
             reactor=reactor,
             limits=_http_limits(limits, proxies=config.trusted_proxies > 0),
+            clients=self.admission,
+            requests=limits.requests_per_address,
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
@@ -163,7 +165,7 @@ class ChatService(Service):
             rooms=lambda: len(self.hub.rooms),
             members=self.hub.member_count,
             outbox=self.connections.backlog,
-            requests=self.site.turns.__len__,
+            requests=self.site.waiting,
             throttled=self.connections.throttled,
             certificates=self._listening.expiries,
         )

@@ -306,6 +306,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("limit-new-rooms-per-user", _rate, "RATE[:BURST]", "The same of one user of a token."),
     Setting("limit-stored-bytes-per-address", _byte_rate, "RATE[:BURST]", "Bytes a second that one address stores."),
     Setting("limit-stored-bytes-per-user", _byte_rate, "RATE[:BURST]", "The same of one user of a token."),
+    Setting(
+        "limit-requests-per-address",
+        _rate,
+        "RATE[:BURST]",
+        "Requests a second of one address, of any kind, but not those with an API key.",
+    ),
     Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
     Setting(
         "limit-consumer-bytes-per-client", _bytes(4096), "BYTES", "What one client may have waiting for consumers."

@@ -23,6 +23,7 @@ TESTS = Path(__file__).parents[1]
 ROOMY = (
     *("--history-count", "100000", "--drain", "1"),
     *("--limit-messages-per-address", "1000000", "--limit-messages-per-connection", "1000000"),
+    *("--limit-requests-per-address", "1000000"),
 )
 """All clients have one address, and what is checked is the whole history."""
 

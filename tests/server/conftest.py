@@ -232,7 +232,13 @@ class InMemoryServer:
         )
         static = static_files.load()
         rooms = RoomResource(self.admission, self.connections, self.sockets, static["chat.html"])
-        self.site = ChatSite(site_resource(rooms, static), reactor=self.clock, on_refused=self.metrics.refused)
+        self.site = ChatSite(
+            site_resource(rooms, static),
+            reactor=self.clock,
+            clients=self.admission,
+            requests=self.limits.requests_per_address,
+            on_refused=self.metrics.refused,
+        )
         self.peers: list[Peer] = []
 
     def wall_clock(self) -> float:

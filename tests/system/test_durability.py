@@ -26,7 +26,10 @@ StartServer = Callable[..., Server]
 PATIENCE = 90.0
 CRASHES = 3
 SENDERS = 8
-FAST = ("--limit-messages-per-address", "1000000", "--limit-messages-per-connection", "1000000")
+FAST = (
+    *("--limit-messages-per-address", "1000000", "--limit-messages-per-connection", "1000000"),
+    *("--limit-requests-per-address", "1000000"),
+)
 """All of our senders have one address."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -110,9 +112,39 @@ def longest_wait(server: Server) -> float:
 
 @pytest.mark.parametrize("attack", [pipeline, multiplex])
 def test_many_requests_at_once_do_not_keep_others_waiting(twistd: Callable[..., Server], attack: Attack) -> None:
-    server = twistd("--relay", "memory:")
+    server = twistd("--relay", "memory:", "--limit-requests-per-address", "1000000")
     with under(attack, server.port) as answered:
         until(lambda: sum(answered) >= 100, "the attack")
         assert longest_wait(server) < LONGEST_WAIT
         assert sum(answered) > 1_000  # it was one
+    assert "Traceback" not in server.log
+
+
+def processor_seconds(server: Server) -> float:
+    """What the server has used of processors since it started."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc to see what it uses")
+def test_who_is_beyond_the_rate_cannot_keep_the_server_busy(twistd: Callable[..., Server]) -> None:
+    server = twistd("--relay", "memory:", "--limit-requests-per-address", "20:50")
+
+    def reconnect(connection: socket.socket) -> Iterator[int]:
+        """One wrong request after the other, each on a connection of its own."""
+        connection.close()
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=10) as another:
+                another.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                yield another.recv(1_000).count(b"HTTP/1.1 404")
+            yield 0
+
+    with under(reconnect, server.port) as answered:
+        until(lambda: sum(answered) >= 20, "the burst")
+        before, start, served = processor_seconds(server), time.monotonic(), sum(answered)
+        time.sleep(SECONDS)
+        seconds = time.monotonic() - start
+        assert sum(answered) - served <= 20 * seconds + 10
+        # Unlimited, it is all of a core.
+        assert processor_seconds(server) - before < 0.4 * seconds
     assert "Traceback" not in server.log

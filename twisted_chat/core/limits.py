@@ -49,6 +49,7 @@ class Limits:
     new_rooms_per_user: Rate = Rate(0.2, 200)
     stored_bytes_per_address: Rate = Rate(32_768.0, 32 << 20)
     stored_bytes_per_user: Rate = Rate(16_384.0, 16 << 20)
+    requests_per_address: Rate = Rate(100.0, 1_000)
     outbox_bytes: int = 1 << 20
     consumer_bytes_per_client: int = 128 << 10
     consumer_bytes: int = 128 << 20
@@ -167,6 +168,10 @@ class TokenBucket:
         """Seconds until the next one is within the rate, counted from the last `take`."""
         return max(0.0, (1.0 - self._left) / self._rate.per_second)
 
+    def wait_at(self, now: float) -> float:
+        """Seconds until the next one is within the rate, counted from `now`."""
+        return max(0.0, self.wait() - max(0.0, now - self._at))
+
     def full(self, now: float) -> bool:
         """Whether nothing was taken lately: a full bucket need not be kept."""
         return self._left + max(0.0, now - self._at) * self._rate.per_second >= self._rate.burst
@@ -202,6 +207,11 @@ class AddressRates:
         """Return whether `take` would fail for `address` at `now`, and take nothing."""
         bucket = self._buckets.get(address)
         return bucket is not None and bucket.empty(now)
+
+    def wait(self, address: str, now: float) -> float:
+        """Seconds from `now` until one more from `address` is within the rate."""
+        bucket = self._buckets.get(address)
+        return 0.0 if bucket is None else bucket.wait_at(now)
 
     def _forget(self, now: float) -> None:
         while self._buckets:

@@ -60,6 +60,22 @@ class Admission:
         host = self.host(request)
         return None if host is None else limited_address(host)
 
+    @property
+    def proxied(self) -> bool:
+        """Whether connections are those of proxies, which tell for whom each request is."""
+        return self._trusted_proxies > 0
+
+    def is_server(self, request: Request) -> bool:
+        """Return whether a request comes with an API key of this server."""
+        key = field(request, b"x-api-key") if self._api_keys is not None else None
+        if key is None or self._api_keys is None:
+            return False
+        try:
+            self._api_keys.check(key)
+        except ChatError:
+            return False
+        return True
+
     def host(self, request: Request) -> str | None:
         """The address that a request comes from, as far as that is believed."""
         host: str | None = None

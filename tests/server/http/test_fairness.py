@@ -31,7 +31,7 @@ class Requests:
     def request(self, name: str) -> Work | None:
         """One of the connection `name`, whose first letter is its address."""
         run = partial(self._serve, name)
-        return self.turns.take(self._connections[name], name[0], run, run)
+        return self.turns.take(self._connections[name], name[0], run)
 
     def _serve(self, name: str) -> None:
         self.served.append(name)

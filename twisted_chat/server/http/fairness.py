@@ -37,15 +37,13 @@ class FairTurns:
         """Return how much work waits."""
         return len(self._rotation)
 
-    def take(
-        self, connection: HttpConnection, address: str | None, run: Callable[[], None], run_late: Callable[[], None]
-    ) -> Work | None:
-        """Call `run` at once, or return the work that `run_late` becomes for a later turn.
+    def take(self, connection: HttpConnection, address: str | None, run: Callable[[], None]) -> Work | None:
+        """Call `run` at once, or return the work that it becomes for a later turn.
 
-        What `run` raises passes through.
+        What `run` raises when it is called at once passes through.
         """
         if not connection.fresh or not self._at_once or address in self._rotation:
-            return self.later(connection, address, run_late)
+            return self.later(connection, address, run)
         connection.fresh = False
         self._at_once -= 1
         if self._at_once == TURN_REQUESTS // 2:
@@ -57,9 +55,13 @@ class FairTurns:
     def later(self, connection: HttpConnection, address: str | None, run: Callable[[], None]) -> Work:
         """Let `run` wait for its turn."""
         work = Work(address, connection, run)
+        self.put(work)
+        return work
+
+    def put(self, work: Work) -> None:
+        """Let `work` wait for its turn."""
         self._rotation.add(work)
         self._schedule()
-        return work
 
     def forget(self, work: Work) -> None:
         """Drop work that nobody waits for any more."""

@@ -361,6 +361,7 @@ class Http1Channel(http.HTTPChannel):
             return
         self._phase = _Phase.REFUSED
         self.site.refused(refusal.code)
+        self.site.charge(self.connection.address)
         self._connection.write(_response(refusal))
         self._linger()
 
@@ -377,6 +378,10 @@ class Http1Channel(http.HTTPChannel):
         transport.resumeProducing()
         end_writing(transport)
         self._abort_after(LINGER)
+
+    def cut_off(self, refusal: Refusal) -> None:
+        """Answer with `refusal` and end the connection: more would be waiting for it than may."""
+        self.refuse(refusal)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # The one place where Twisted answers what it cannot parse. It offers no public one.

@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
 
+from twisted_chat.core.errors import Reason
 from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.fairness import FairTurns
+from twisted_chat.server.http.request_rates import RequestRates
+from twisted_chat.server.http.rotation import Work
 
 if TYPE_CHECKING:  # it needs the limits itself
     from twisted_chat.server.http.unfinished import UnfinishedBytes
@@ -96,7 +100,22 @@ class HttpSite(Protocol):
     def unfinished(self) -> UnfinishedBytes: ...
 
     @property
+    def rates(self) -> RequestRates | None: ...
+
+    @property
     def requestFactory(self) -> Callable[..., Request]: ...
+
+    def address(self, request: Request) -> str | None:
+        """Return the address that a request is counted under."""
+
+    def charge(self, address: str | None) -> bool:
+        """Count against the rate of a connection's peer what was refused before it was a request.
+
+        Returns whether that is within the rate.
+        """
+
+    def forget(self, work: Work) -> None:
+        """Drop work for which nobody waits any more."""
 
     def refused(self, reason: str) -> None:
         """Something was refused; `reason` is a `Refusal.code` or another of a small fixed set."""
@@ -170,6 +189,17 @@ def target_too_long(limits: HttpLimits) -> Refusal:
 def handshake_timeout(limits: HttpLimits) -> Refusal:
     return Refusal(
         408, "handshake_timeout", f"the head of a request must arrive in {limits.handshake_timeout:g} seconds"
+    )
+
+
+def too_many_requests(wait: float) -> Refusal:
+    """Refuse a request of an address that may send the next one in `wait` seconds."""
+    reason = Reason.RATE_LIMITED
+    return Refusal(
+        reason.http,
+        reason.code,
+        f"too many requests from this address; try again in {wait:.1f} seconds",
+        ((b"retry-after", b"%d" % max(1, ceil(wait))),),
     )
 
 

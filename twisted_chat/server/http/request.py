@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 
 from twisted_chat.server.http.body import BodyBuffer
-from twisted_chat.server.http.limits import HOST, SERVER, Refusal
+from twisted_chat.server.http.limits import HOST, SERVER, HttpSite, Refusal, too_many_requests
+from twisted_chat.server.http.request_rates import Verdict
 from twisted_chat.server.http.rotation import Work
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE)
@@ -45,22 +46,37 @@ class ChatRequest(server.Request):
 
     def process(self) -> None:
         """Serve the request, all of which is here, when it is its turn."""
-        connection = self.channel.connection
-        self._waiting = self.channel.site.turns.take(
-            connection, connection.address, self._process_now, self._process_late
-        )
+        channel = self.channel
+        site, connection = channel.site, channel.connection
+        address = site.address(self)
+        verdict = Verdict.SERVE if site.rates is None else site.rates.judge(self, address)
+        if verdict is Verdict.SERVE:
+            self._waiting = site.turns.take(connection, address, self._serve)
+        elif verdict is Verdict.REFUSE:
+            self._waiting = site.turns.take(connection, address, self._refuse)
+        elif verdict is Verdict.HOLD:
+            self._waiting = Work(address, connection, self._serve)
+            site.rates.hold(self._waiting)
+        else:
+            channel.cut_off(too_many_requests(site.rates.wait(address)))
 
-    def _process_now(self) -> None:
+    def _serve(self) -> None:
+        self._waiting = None
         self.channel.serving(self)
         super().process()
 
-    def _process_late(self) -> None:
+    def _refuse(self) -> None:
         self._waiting = None
-        self._process_now()
+        self.channel.serving(self)
+        site = self.channel.site
+        refusal = too_many_requests(site.rates.wait(site.address(self)))
+        site.refused(refusal.code)
+        answer(self, refusal)
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._waiting is not None:
-            self.channel.site.turns.forget(self._waiting)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.channel.site.forget(waiting)
         super().connectionLost(reason)
 
     def answer_head(self, command: bytes, target: bytes, version: bytes) -> bytes | None:
@@ -75,10 +91,17 @@ class ChatRequest(server.Request):
         self.args = http.parse_qs(query, 1)
         self.prepath, self.postpath = [], [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
         self.site = self.channel.site
+        site: HttpSite = self.channel.site
+        address, rates = site.address(self), site.rates
+        if rates is not None and rates.exhausted(address):
+            return None  # it is refused, or held, when it is all there
         self.setHeader(b"date", http.datetimeToString())
         try:
             resource = self.site.getResourceFor(self)
-            return resource.check_head(self) if isinstance(resource, HeadChecker) else None
+            answered = resource.check_head(self) if isinstance(resource, HeadChecker) else None
+            if answered is not None and rates is not None:
+                rates.judge(self, address)  # counts it
+            return answered
         except Exception:  # noqa: BLE001 - resources run in here
             self._log.failure("{method} request failed at its head", method=self.method)
             return prepare(self, _FAILED)

@@ -20,8 +20,8 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twisted_chat.core.errors import ChatError
-from twisted_chat.core.limits import ConnectionCount, limited_address
+from twisted_chat.core.errors import ChatError, Reason
+from twisted_chat.core.limits import ConnectionCount, Rate, limited_address
 from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.fairness import FairTurns
@@ -29,6 +29,8 @@ from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
+from twisted_chat.server.http.request_rates import Clients, RequestRates
+from twisted_chat.server.http.rotation import Work
 from twisted_chat.server.http.transport import StreamTransport, client_host
 from twisted_chat.server.http.unfinished import UnfinishedBytes
 from twisted_chat.server.proxy_protocol import BadProxyHeader
@@ -53,6 +55,7 @@ class Switch(Protocol):
         self._deadline: IDelayedCall | None = None
         self._counted = False
         self._address: str | None = None
+        self._held: Work | None = None
 
     def connectionMade(self) -> None:
         self._site.connections.add(self)
@@ -61,6 +64,8 @@ class Switch(Protocol):
             return
         # TLS shakes hands after this.
         self._deadline = self._site.reactor.callLater(self._site.limits.handshake_timeout, self._timed_out)
+        if self._site.exhausted(self._address):
+            self._hold()
 
     def dataReceived(self, data: bytes) -> None:
         if self._receiver is None:
@@ -70,6 +75,20 @@ class Switch(Protocol):
             data, self._first = self._first, b""
         assert self._receiver is not None
         self._receiver.dataReceived(data)
+
+    def _hold(self) -> None:
+        """Read nothing from an address that has asked too much, no TLS handshake either, until it may ask again."""
+        assert self._site.rates is not None
+        cast("StreamTransport", self.transport).pauseProducing()
+        self._held = Work(self._address, self, self._go_on)
+        if not self._site.rates.hold(self._held):
+            self._held = None
+            self._site.refused(Reason.RATE_LIMITED.code)
+            self.abort()
+
+    def _go_on(self) -> None:
+        self._held = None
+        cast("StreamTransport", self.transport).resumeProducing()
 
     def _may_stay(self) -> bool:
         """Whether the site takes one more connection from this address: those on which nothing is asked count too."""
@@ -85,8 +104,12 @@ class Switch(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_deadline()
+        if self._held is not None:
+            self._site.forget(self._held)
         if self._counted:
             self._site.count.leave(self._address)
+            if self._receiver is None:
+                self._site.charge(self._address)
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
         elif isinstance(reason.value, BadProxyHeader):
@@ -146,11 +169,15 @@ class Switch(Protocol):
 class ChatSite(server.Site):
     """Serves `resource` over HTTP/1.1 and HTTP/2, with or without TLS.
 
+    clients
+        know whom requests come from; None: from the peers of their connections
+    requests
+        how often one address may ask for something; None: as often as it wants
     on_refused
         called with a reason for each connection, request or stream that the HTTP layer refuses:
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
-        ``too_many_unfinished``, ``expectation_failed``, ``not_implemented``, ``bad_handshake``,
+        ``too_many_unfinished``, ``expectation_failed``, ``not_implemented``, ``rate_limited``, ``bad_handshake``,
         ``bad_proxy_header``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
         ``stream_backlog``
     on_tls_failed
@@ -165,6 +192,8 @@ class ChatSite(server.Site):
         *,
         reactor: IReactorTime,
         limits: HttpLimits | None = None,
+        clients: Clients | None = None,
+        requests: Rate | None = None,
         on_refused: Callable[[str], None] | None = None,
         on_tls_failed: Callable[[str], None] | None = None,
     ) -> None:
@@ -181,6 +210,11 @@ class ChatSite(server.Site):
         self.connections: Final[set[Switch]] = set()
         self.count: Final = ConnectionCount(limits)
         self.turns: Final = FairTurns(reactor)
+        self._clients: Final = clients
+        self._proxied: Final = clients is not None and clients.proxied
+        self.rates: Final = (
+            None if requests is None or clients is None else RequestRates(reactor, requests, self.turns, clients)
+        )
         self.backlog: Final = Backlog()
         """What waits in answers that clients do not take."""
         self.unfinished: Final = UnfinishedBytes(limits)
@@ -228,6 +262,29 @@ class ChatSite(server.Site):
     def refused(self, reason: str) -> None:
         if self._on_refused is not None:
             self._on_refused(reason)
+
+    def waiting(self) -> int:
+        """Return how many requests wait, for their turn or until the rate of their address allows them."""
+        return len(self.turns) + (0 if self.rates is None else len(self.rates))
+
+    def address(self, request: http.Request) -> str | None:
+        if self._clients is not None and self._proxied:
+            return self._clients.address(request)
+        address: str | None = cast("Any", request).channel.connection.address
+        return address
+
+    def charge(self, address: str | None) -> bool:
+        return self.rates is None or address is None or self._proxied or self.rates.take(address)
+
+    def exhausted(self, address: str | None) -> bool:
+        """Return whether the peer of a new connection may ask nothing for now."""
+        return self.rates is not None and not self._proxied and self.rates.exhausted(address)
+
+    def forget(self, work: Work) -> None:
+        if self.rates is None:
+            self.turns.forget(work)
+        else:
+            self.rates.forget(work)
 
     def tls_failed(self, reason: str) -> None:
         if self._on_tls_failed is not None:

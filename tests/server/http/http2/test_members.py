@@ -88,6 +88,49 @@ def test_what_is_refused_on_one_connection_is_counted_together(
     assert second.protocol.close_rcvd.code == 1013
 
 
+def test_requests_beyond_the_rate_of_an_address_wait_and_then_the_connection_ends(
+    make_server: MakeServer, connect: Connect
+) -> None:
+    server = make_server(limits=Limits(requests_per_address=Rate(0.2, 2)))
+    client = connect(server)
+    streams = [client.request("GET", "/static/chat.css") for _ in range(4)]
+    assert [client.head(stream)[b":status"] for stream in streams[:3]] == [b"200", b"200", b"429"]
+    assert client.error(streams[2]) == "rate_limited"
+    assert not client.ended(streams[3])
+    assert server.site.waiting() == 1
+    server.clock.advance(5)
+    client.exchange()
+    assert client.head(streams[3])[b":status"] == b"200"
+    for _ in range(2):
+        client.request("GET", "/")
+    assert server.site.waiting() == 2
+    client.request("GET", "/")
+    assert client.goaway_code() == ErrorCodes.ENHANCE_YOUR_CALM
+    assert server.site.waiting() == 0
+    assert server.refusals("rate_limited") == 2
+
+
+def test_heads_that_are_refused_count_and_then_end_the_connection(make_server: MakeServer, connect: Connect) -> None:
+    server = make_server(limits=Limits(requests_per_address=Rate(1.0, 2)))
+    client = connect(server)
+    for _ in range(2):
+        assert client.head(client.request("GET", "/", ("x", "y" * 20_000)))[b":status"] == b"431"
+    client.request("GET", "/", ("x", "y" * 20_000))
+    assert client.goaway_code() == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_a_stream_that_is_held_when_it_is_reset_is_forgotten(make_server: MakeServer, connect: Connect) -> None:
+    server = make_server(limits=Limits(requests_per_address=Rate(1.0, 1)))
+    client = connect(server)
+    for _ in range(2):
+        client.request("GET", "/")
+    held = client.request("GET", "/")
+    assert server.site.waiting() == 1
+    client.h2.reset_stream(held)
+    client.exchange()
+    assert server.site.waiting() == 0
+
+
 # Windows
 
 

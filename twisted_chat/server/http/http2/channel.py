@@ -435,6 +435,9 @@ class H2Channel(Protocol):
 
     def _abuse(self) -> None:
         self.site.refused("h2_abuse")
+        self.cut_off()
+
+    def cut_off(self) -> None:
         self.close(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _abort(self, reason: str) -> None:

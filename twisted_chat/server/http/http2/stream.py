@@ -70,6 +70,9 @@ class StreamOwner(Protocol):
     def forget(self, stream: H2Stream) -> None:
         """Both sides have ended the stream."""
 
+    def cut_off(self) -> None:
+        """End the connection of a client that asks too much."""
+
     def is_secure(self) -> bool: ...
 
     def getPeer(self) -> IAddress: ...
@@ -312,10 +315,18 @@ class H2Stream:
         """Answer with `refusal`; what the client still sends is thrown away."""
         self.site.refused(refusal.code)
         self._request_lost(Failure(ConnectionAborted()))
+        if not self.site.charge(self.connection.address):
+            self._owner.cut_off()
+            return
         self._answer([(b":status", b"%d" % refusal.status), *refusal.fields])
         if not self._bodyless:
             self.write(refusal.body)
         self.loseConnection()
+
+    def cut_off(self, refusal: Refusal) -> None:
+        """End the connection: more would be waiting for it than may."""
+        self.site.refused(refusal.code)
+        self._owner.cut_off()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         fields = ((name, value) for name, values in headers.getAllRawHeaders() for value in values)
