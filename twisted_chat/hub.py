@@ -205,6 +205,20 @@ class Hub:
             here.audience.flush()
         member.write(data)
 
+    def repeat(self, member: Subscriber, publication: Publication) -> bool:
+        """Give a publication of its room to one member once more, which does not say what follows it.
+
+        One that is ahead of the member is not given: it comes in its place, and would overtake what is before it.
+        Return False while that cannot be told: the member catches up, or is about to, for the room has another history.
+        """
+        here = self.rooms.get(member.session.room)
+        at, position = None if here is None else here.room.standing(member), publication.position
+        if at is None or at.epoch != position.epoch:
+            return False
+        if position.offset <= at.offset:
+            self.reply(member, member.format.publication(publication))
+        return True
+
     def follow(self, room: str, member: Member, newest: int) -> None:
         """Make something of the server's own the member of a room that no client can have: it counts as nobody.
 

@@ -166,6 +166,34 @@ def test_the_answer_to_a_repeated_message_does_not_overtake_what_was_missed(serv
     assert back.messages() == ["b", "c", "c"]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("empty", [False, True])
+def test_it_does_not_overtake_what_the_relay_delivers_late(
+    server: Any, monkeypatch: pytest.MonkeyPatch, lost: bool, empty: bool
+) -> None:
+    """What is stored is acknowledged by one link to Redis and delivered by another, which may be late or down."""
+    if not empty:
+        server.post({"handle": "bob", "message": "before"})
+    back = server.connect()
+    deliver, late = server.relay._deliver, list[tuple[Any, ...]]()
+    monkeypatch.setattr(server.relay, "_deliver", lambda *what: late.append(what))
+    server.post({"handle": "bob", "message": "a"})
+    back.say({"handle": "ann", "message": "b", "key": "k"})
+    server.post({"handle": "bob", "message": "c"})
+    back.say({"handle": "ann", "message": "b", "key": "k"})
+    assert back.heard() == [], "it stands before all of them"
+    monkeypatch.setattr(server.relay, "_deliver", deliver)
+    if lost:
+        server.hub.interrupted()
+        server.hub.resumed()
+    else:
+        for what in late:
+            deliver(*what)
+    assert back.messages() == ["a", "b", "c"]
+    back.say({"handle": "ann", "message": "b", "key": "k"})
+    assert back.messages() == ["b"], "now it is a repetition"
+
+
 def test_only_so_many_answers_wait(make_server: MakeServer, slow_history: Any) -> None:
     fast = Rate(1_000.0, 1_000)
     server = make_server(limits=Limits(messages_per_connection=fast, messages_per_address=fast))

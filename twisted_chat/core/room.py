@@ -282,6 +282,10 @@ class Room(Generic[M]):
         self._catching.pop(member, None)
         self._audience.discard(member)
 
+    def standing(self, member: M) -> Position | None:
+        """Return up to where a live member was given everything; None while it catches up."""
+        return None if member in self._catching else self.position
+
     def resume(self, member: M) -> None:
         """A member that was not writable is again."""
         catching = self._catching.get(member)

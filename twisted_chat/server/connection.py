@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.incoming import IncomingLimit, IncomingMeter, IncomingRates
 from twisted_chat.core.limits import ConnectionCount, Limits
-from twisted_chat.core.publication import Published
+from twisted_chat.core.publication import Publication, Published
 from twisted_chat.core.session import Session
 from twisted_chat.hub import Hub, at_once
 from twisted_chat.metrics import Metrics, Transport
@@ -156,8 +156,7 @@ class Connection:
         self.began = 0.0
         """When it started, of `reactor.seconds()`."""
         self._reason: str | None = None
-        self._live = False
-        self._held: list[bytes] = []
+        self._held: list[Publication] = []
 
     # Life
 
@@ -313,7 +312,7 @@ class Connection:
         self.session.stored(published, self._reactor.seconds())
         if published.duplicate and self._subscriber is not None:
             # Everyone got it the first time; this one did not learn of it.
-            self._reply_in_order(self.edge.format.publication(published.publication))
+            self._repeat(published.publication)
 
     def _not_stored(self, failure: Failure, key: str | None) -> None:
         error = failure.value
@@ -342,19 +341,17 @@ class Connection:
         self._hub.reply(subscriber, self.edge.format.event(wire.heartbeat(self._all.limits.ping_interval)))
         return True
 
-    def _reply_in_order(self, data: bytes) -> None:
-        """Say it after everything that was said before: not while the client still catches up with that."""
-        if self._live and self._subscriber is not None:
-            self._hub.reply(self._subscriber, data)
-        elif len(self._held) < REPLIES_HELD:
-            self._held.append(data)
+    def _repeat(self, publication: Publication) -> None:
+        """Answer with a message that was stored before: not while the client still catches up with those before it."""
+        given = self._subscriber is not None and self._hub.repeat(self._subscriber, publication)
+        if not given and len(self._held) < REPLIES_HELD:
+            self._held.append(publication)
 
     def _is_live(self) -> None:
         assert self._subscriber is not None
-        self._live = True
         held, self._held = self._held, []
-        for data in held:
-            self._hub.reply(self._subscriber, data)
+        for publication in held:
+            self._repeat(publication)
         self._tell_heartbeat()
         if Event.PRESENCE in self._subscriber.events:
             self._tell_presence()
