@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.relay.redis_server import making
 from twisted_chat import __main__ as tools
 from twisted_chat import __version__
 from twisted_chat.auth import TokenKeys
@@ -267,6 +270,25 @@ def test_check(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     output, errors = said()
     assert (output, errors.startswith("twisted_chat check: --port: "), errors.count("\n")) == ("", True, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_warns_of_what_redis_is_set_up_to_do(tmp_path: Path) -> None:
+    def check(url: str) -> list[str]:
+        command = [sys.executable, "-m", "twisted_chat", "check", "--relay", url]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        assert (done.returncode, done.stdout) == (0, "the configuration is good\n"), done.stderr
+        return done.stderr.splitlines()
+
+    with making() as make:
+        redis = make("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+        redis.start()
+        [warning] = check(redis.url)
+        assert warning.startswith(f"twisted_chat check: warning: {redis.url}: it throws")
+        redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        assert check(redis.url) == []
+        redis.kill()
+        [warning] = check(redis.url)
+        assert "could not be asked" in warning
 
 
 @pytest.mark.parametrize(

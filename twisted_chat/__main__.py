@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted_chat import __version__
 from twisted_chat.auth import KeyFileError, SigningKey, make_token
@@ -123,8 +123,32 @@ def _check(options: list[str]) -> int:
     except MISTAKES as error:
         sys.stderr.write(f"twisted_chat check: {error}\n")
         return 1
+    for warning in _warnings(reactor, parsed.config.relay):
+        sys.stderr.write(f"twisted_chat check: warning: {warning}\n")
     print("the configuration is good")
     return 0
+
+
+def _warnings(reactor: Any, relays: Sequence[str]) -> list[str]:
+    """What is worth knowing of the Redis servers that are named. That is no mistake in the configuration."""
+    from twisted.internet.defer import Deferred, DeferredList
+
+    from twisted_chat.relay.url import are_shared
+
+    if not are_shared(relays):
+        return []
+    from twisted_chat.relay.redis.look import look
+    from twisted_chat.relay.redis.url import parse_url
+
+    found: list[str | None] = []
+
+    def ask() -> None:
+        asked = [Deferred.fromCoroutine(look(reactor, parse_url(url))).addCallback(found.append) for url in relays]
+        DeferredList(asked, consumeErrors=True).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(ask)
+    reactor.run()
+    return [warning for warning in found if warning is not None]
 
 
 def _token(options: argparse.Namespace) -> int:

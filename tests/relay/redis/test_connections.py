@@ -13,6 +13,7 @@ from tests.relay.redis.conftest import Authority, StartAt
 from tests.relay.redis_server import Make, RedisServer
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.publication import Newest, Proof
+from twisted_chat.relay.redis.greeting import eviction
 
 SECRET = "p@ss/w:rd #1?é%"
 QUOTED = "p%40ss%2Fw%3Ard%20%231%3F%C3%A9%25"
@@ -182,8 +183,35 @@ async def test_a_server_that_forgets_is_warned_of(start_at: StartAt, make_redis:
     server = make_redis("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     server.start()
     with capturedLogs() as events:
-        await (await start_at(server.url)).works()
-    assert any("noeviction" in formatEvent(event) for event in events)
+        node = await start_at(server.url)
+        await node.works()
+        server.command("CLIENT", "KILL", "TYPE", "normal")
+        await node.works()
+    assert len([event for event in events if "noeviction" in (formatEvent(event) or "")]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_may_not_be_checked_is_said_and_works(start_at: StartAt, guarded: RedisServer, room: str) -> None:
+    guarded.command("ACL", "SETUSER", "chat", "on", ">secret", "~*", "&*", "+@all", "-info")
+    with capturedLogs() as events:
+        node = await start_at(guarded.url.replace("://", "://chat:secret@"))
+        await node.works()
+        await node.publish(room, b"{}")
+    assert len([event for event in events if "could not be checked" in (formatEvent(event) or "")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "says"),
+    [
+        ("0", "allkeys-lru", None),
+        ("1", "noeviction", None),
+        ("1", "allkeys-lfu", "who is present"),
+        ("1", "volatile-ttl", "history away"),
+    ],
+)
+def test_what_a_policy_throws_away(limit: str, policy: str, says: str | None) -> None:
+    said = eviction({"maxmemory": limit, "maxmemory_policy": policy})
+    assert (said is None) if says is None else (said is not None and says in said and policy in said)
 
 
 # TLS

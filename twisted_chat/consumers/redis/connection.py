@@ -14,7 +14,7 @@ from twisted_chat.consumers.redis.names import ALL, QueueNames
 from twisted_chat.consumers.redis.scripts import PROBE, SCRIPTS
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import describe, error_code
-from twisted_chat.relay.redis.greeting import greet, prepare
+from twisted_chat.relay.redis.greeting import Preparation, greet
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
 from twisted_chat.relay.redis.protocol import Argument, CommandProtocol
@@ -49,7 +49,7 @@ class QueueLink:
             reactor,
             redis_endpoint(reactor, server, limits),
             lambda: CommandProtocol(reactor, limits),
-            partial(prepare, server=server, scripts=SCRIPTS),
+            Preparation(server, SCRIPTS),
             name=f"{server.name} for the queue",
             limits=limits,
             up=lambda _: self._came(up),

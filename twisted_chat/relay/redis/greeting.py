@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -21,12 +21,23 @@ OLDEST: Final = (6, 2)
 _log = Logger()
 
 
-async def prepare(protocol: CommandProtocol, server: RedisServer, scripts: Sequence[Script]) -> None:
-    """Greet, see what is there, and load the scripts. Raises whatever is in the way."""
-    await greet(protocol, server)
-    await _look_around(protocol, server)
-    for script in scripts:
-        await protocol.execute_command("SCRIPT", "LOAD", script.text)
+class Preparation:
+    """Greets, sees what is there, and loads the scripts: for each new connection of one link."""
+
+    def __init__(self, server: RedisServer, scripts: Sequence[Script]) -> None:
+        self._server: Final = server
+        self._scripts: Final = scripts
+        self._warned: str | None = None
+
+    async def __call__(self, protocol: CommandProtocol) -> None:
+        """Raises whatever is in the way."""
+        await greet(protocol, self._server)
+        warning = await look_around(protocol)
+        if warning is not None and warning != self._warned:
+            _log.warn("{name}: {warning}", name=self._server.name, warning=warning)
+        self._warned = warning
+        for script in self._scripts:
+            await protocol.execute_command("SCRIPT", "LOAD", script.text)
 
 
 async def greet(protocol: CommandProtocol, server: RedisServer) -> None:
@@ -58,11 +69,12 @@ async def _must_be_master(protocol: CommandProtocol) -> None:
         raise UnusableError(f"Sentinel named a server that is not the master, but a {role}")
 
 
-async def _look_around(protocol: CommandProtocol, server: RedisServer) -> None:
+async def look_around(protocol: CommandProtocol) -> str | None:
+    """What an operator should know, if anything. Raises `UnusableError` where the server cannot be used."""
     try:
         text = (await protocol.execute_command("INFO")).decode("utf-8", "replace")
     except ResponseError:
-        return  # an ACL may forbid it
+        text = ""  # an ACL may forbid it
     found = dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
     protocol.is_replica = found.get("role") == "slave"
     version = tuple(int(part) for part in re.findall(r"\d+", found.get("redis_version", ""))[:2])
@@ -70,9 +82,16 @@ async def _look_around(protocol: CommandProtocol, server: RedisServer) -> None:
         raise UnusableError(f"it is Redis {found['redis_version']}; 6.2 is the oldest that works")
     if found.get("cluster_enabled") == "1":
         raise UnusableError("it is a node of a Redis Cluster; use single servers: several relays share the rooms")
-    if found.get("maxmemory", "0") != "0" and found.get("maxmemory_policy", "noeviction") != "noeviction":
-        _log.warn(
-            "{name} forgets history when its memory is full (maxmemory-policy {policy}); set it to noeviction",
-            name=server.name,
-            policy=found["maxmemory_policy"],
-        )
+    return eviction(found)
+
+
+def eviction(found: Mapping[str, str]) -> str | None:
+    """What a server that says this of itself may throw away, for its operator; None where it is nothing."""
+    limit, policy = found.get("maxmemory"), found.get("maxmemory_policy")
+    if limit is None or policy is None:
+        return "whether it throws data away when its memory is full could not be checked: its user may not call INFO"
+    if limit == "0" or policy == "noeviction":
+        return None
+    # Who is present, and what waits for consumers, have no time to live.
+    lost = "history" if policy.startswith("volatile") else "history, who is present, and what waits for consumers,"
+    return f"it throws {lost} away when its memory is full (maxmemory-policy {policy}); set it to noeviction"

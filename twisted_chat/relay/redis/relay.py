@@ -24,7 +24,7 @@ from twisted_chat.relay.redis.clock import RedisClock
 from twisted_chat.relay.redis.endpoints import IRedisReactor, redis_endpoint
 from twisted_chat.relay.redis.errors import UnusableError, describe, refusal
 from twisted_chat.relay.redis.few import FewAtOnce
-from twisted_chat.relay.redis.greeting import greet, prepare
+from twisted_chat.relay.redis.greeting import Preparation, greet
 from twisted_chat.relay.redis.limits import LinkLimits
 from twisted_chat.relay.redis.link import Link
 from twisted_chat.relay.redis.pending import Pending
@@ -86,7 +86,7 @@ class RedisRelay:
             reactor,
             endpoint,
             lambda: CommandProtocol(reactor, limits),
-            partial(prepare, server=server, scripts=SCRIPTS),
+            Preparation(server, SCRIPTS),
             name=f"{server.name} for commands",
             limits=limits,
             up=self._commands_up,
