@@ -42,8 +42,9 @@ class BodyBuffer(io.BytesIO):
 
     def take(self) -> bytes:
         """Return the whole body and let go of it: an answer may take long, and needs the memory no more."""
-        self.seek(0)
-        body = self.read()
+        if self._pieces:
+            self.seek(0)  # which joins them
+        body = self.getvalue()
         self.close()
         return body
 

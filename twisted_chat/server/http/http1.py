@@ -196,9 +196,8 @@ class Http1Channel(http.HTTPChannel):
             self.allContentReceived()
 
     def headerReceived(self, line: bytes) -> bool:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
-            self.refuse(self._unknown_coding(value))
+        if line[:18].lower() == b"transfer-encoding:" and line[18:].strip(b" \t").lower() != b"chunked":
+            self.refuse(self._unknown_coding(line[18:]))
             return False
         try:
             return bool(super().headerReceived(line))
@@ -230,8 +229,8 @@ class Http1Channel(http.HTTPChannel):
         self._head_passed = False
         if self.length != 0:
             self._unserved = cast("ChatRequest", request)
-        if isinstance(self._transferDecoder, http._ChunkedTransferDecoder):
-            self._transferDecoder._maxTrailerHeadersSize = TRAILER_BYTES
+        if self.length is None:
+            cast("http._ChunkedTransferDecoder", self._transferDecoder)._maxTrailerHeadersSize = TRAILER_BYTES
 
     def _check_head(self) -> Refusal | None:
         """What Twisted leaves to us; it has refused two lengths and a length beside a transfer coding."""
