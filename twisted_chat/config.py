@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted_chat.core.limits import Limits, Rate
-from twisted_chat.relay.interface import HistoryLimits
+from twisted_chat.relay.interface import HistoryLimits, WhenFull
 from twisted_chat.settings import BY_NAME, ENVIRONMENT_PREFIX, SETTINGS, Setting, did_you_mean
 
 
@@ -29,6 +29,7 @@ class Config:
     history_count: int = HistoryLimits().count
     history_age: float = HistoryLimits().age
     database_bytes: int = 1 << 30
+    when_full: str = WhenFull.REFUSE.value
     token_key_file: Path | None = None
     token_audience: str | None = None
     api_key_file: Path | None = None

@@ -162,10 +162,12 @@ class Hub:
         if here is not None:
             here.room.resume(member)
 
-    def publish(self, room: str, data: bytes, key: str | None, source: Source) -> Deferred[Published]:
-        """Store and deliver; fails with `ChatError`. `source` labels it in the metrics."""
+    def publish(
+        self, room: str, data: bytes, key: str | None, source: Source, spender: str | None = None
+    ) -> Deferred[Published]:
+        """Store and deliver; fails with `ChatError`. `source` labels it in the metrics; `spender`: see `Relay`."""
         began = self._reactor.seconds()
-        publishing = self._relay.publish(room, data, key)
+        publishing = self._relay.publish(room, data, key, spender)
         if at_once(publishing) is None:
             return publishing.addCallback(self._stored, source, began)
         self._metrics.published(source, self._reactor.seconds() - began)

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from twisted_chat.logs import ServiceLog
 from twisted_chat.metrics import Metrics, ReactorTick
 from twisted_chat.nodes import Nodes
 from twisted_chat.processes.process import Link, Process, life_signs
-from twisted_chat.relay.interface import Relay, RelayError, Troubles
+from twisted_chat.relay.interface import Relay, RelayError, Troubles, WhenFull
 from twisted_chat.relay.url import are_shared, open_relays
 from twisted_chat.server import static_files
 from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
@@ -76,6 +77,14 @@ SHORT_PER_ADDRESS: Final = 600
 """The same from one address. A browser that loads a page makes some at once, and keeps them for a while."""
 
 
+_STORAGE: Final = (
+    ("twisted_chat_stored_bytes", "bytes", "Bytes that the relay holds."),
+    ("twisted_chat_stored_bytes_limit", "bound", "Bytes that the relay may hold."),
+    ("twisted_chat_evicted_rooms", "evicted", "Rooms forgotten since the start for want of space."),
+)
+"""Name, part of `Usage`, and documentation of metrics."""
+
+
 class ChatService(Service):
     """The server. Building it checks everything that can be checked before a port is bound.
 
@@ -116,6 +125,7 @@ class ChatService(Service):
             reactor=reactor,
             history=config.history,
             max_bytes=config.database_bytes,
+            when_full=WhenFull(config.when_full),
             environ=environ,
         )
         self.hub: Final = Hub(self.relay, reactor, self.metrics)
@@ -161,6 +171,8 @@ class ChatService(Service):
             Watchdog(reactor, notifier, environ),
             *([life_signs(reactor)] if process is not None else []),
         ]
+        for name, what, documentation in _STORAGE:
+            self.metrics.measure(name, documentation, partial(self._usage, what))
         self.metrics.watch(
             rooms=lambda: len(self.hub.rooms),
             members=self.hub.member_count,
@@ -174,6 +186,10 @@ class ChatService(Service):
             "Bytes held by requests whose bodies have not come whole, or that wait for their turn.",
             lambda: self.site.unfinished.size,
         )
+
+    def _usage(self, what: str) -> int | None:
+        """Return a part of what the relay holds; None where it does not know."""
+        return getattr(self.relay.usage(), what, None)
 
     def _consumers(self) -> ConsumerNode | None:
         config = self.config

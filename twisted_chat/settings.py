@@ -191,6 +191,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("history-age", _seconds(0), "SECONDS", "How long a message is kept; 0: as long as the count lets it."),
     Setting("database-bytes", _bytes(1 << 20), "BYTES", "How large the SQLite file may grow."),
     Setting(
+        "when-full",
+        _one_of("refuse", "evict"),
+        "POLICY",
+        "What happens when the SQLite file is nearly full: refuse whoever has more than its share, or evict the oldest "
+        "rooms of whoever has most.",
+    ),
+    Setting(
         "token-key-file",
         _path,
         "FILE",
@@ -325,7 +332,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Listening": ("port", "certificates", "self-signed", "compression", "trusted-proxies", "admin-port"),
-    "History": ("relay", "history-count", "history-age", "database-bytes"),
+    "History": ("relay", "history-count", "history-age", "database-bytes", "when-full"),
     "Who may come in": ("token-key-file", "token-audience", "api-key-file", "allow-origin", "allow-host"),
     "Consumers": ("routing", "consumers", "threads"),
     "Running": ("processes", "drain", "log-format", "log-level"),

@@ -6,7 +6,7 @@ To hold another relay to the contract (``test_contract*.py``), add it to `BACKEN
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 
 from tests.relay.redis_server import Make, RedisServer, making, missing, needed_server, packaged_server, running
 from twisted_chat.core.errors import ChatError
-from twisted_chat.core.publication import Newest, Position, Proof, Publication, Question
+from twisted_chat.core.publication import Newest, Position, Proof, Publication, Published, Question
 from twisted_chat.relay.interface import HistoryLimits, Relay
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
@@ -100,6 +100,13 @@ class Events:
 
     def publications(self, room: str) -> list[Publication]:
         return [publication for where, publication in self.delivered if where == room]
+
+
+def taken(stored: Sequence[Published | ChatError]) -> list[Published]:
+    """What was published, where nothing is refused."""
+    published = [one for one in stored if isinstance(one, Published)]
+    assert len(published) == len(stored), stored
+    return published
 
 
 class Node:

@@ -160,6 +160,15 @@ async def test_any_room_name_is_a_room_of_its_own(start: Start, room: str, name:
     assert (await node.top(room + name)).epoch != (await node.top(room)).epoch
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_spender_may_be_anybody_and_changes_nothing_while_there_is_space(start: Start, room: str) -> None:
+    node = await start()
+    spenders = [None, "user:ann", "address:192.0.2.1", "", "\ud800", "address:192.0.2.1"]
+    for number, spender in enumerate(spenders):
+        await node.relay.publish(room, b"%d" % number, None, spender)
+    assert await node.ask(room, Newest(10)) == (Proof.COMPLETE, [b"0", b"1", b"2", b"3", b"4", b"5"])
+
+
 # Idempotency
 
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.relay.conftest import taken
 from twisted_chat.core.publication import (
     Before,
     History,
@@ -31,6 +32,7 @@ from twisted_chat.relay.memory import SWEEP_SECONDS, MemoryRelay
 from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 
 T = TypeVar("T")
+
 
 ROOMS = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from([None, None, "k", "l"])
@@ -202,7 +204,7 @@ class InFile:
         self.database = ChatDatabase(self.directory / "chat.db", self.limits, occupied=self.occupied)
 
     def publish(self, drafts: Sequence[Draft], now: float) -> list[Published]:
-        return self.database.store(drafts, now)
+        return taken(self.database.store(drafts, now))
 
     def ask(self, room: str, question: Question, now: float) -> History:
         return self.database.history(room, question, now)

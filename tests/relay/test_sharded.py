@@ -45,7 +45,9 @@ class Shard(MemoryRelay):
             return Deferred()
         return fail(self.trouble) if self.trouble else succeed(self.troubles)
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
         self.rooms.append(room)
         return super().publish(room, data, key)
 

@@ -77,6 +77,15 @@ class Session:
         self.handle = handle
         return handle
 
+    @property
+    def spender(self) -> str | None:
+        """Whose share of a relay's space its messages take: its user's, else its address's; None: the server's."""
+        if self.identity.server:
+            return None
+        if self.identity.user is not None:
+            return f"user:{self.identity.user}"
+        return None if self.address is None else f"address:{self.address}"
+
     def spend(self, size: int, now: float, *, began: bool) -> None:
         """Charge a message of `size` bytes to who says it. Raises `ChatError`; see `Budget.spend`."""
         if self._budget is not None and not self.identity.server:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -44,6 +45,24 @@ class Trouble:
 
 
 Troubles = tuple[Trouble, ...]
+
+
+class WhenFull(Enum):
+    """What becomes of a publication for which there is no space."""
+
+    REFUSE = "refuse"
+    """Whoever has more than its share is refused, before the space is used up; what is kept stays."""
+    EVICT = "evict"
+    """The oldest rooms of whoever has most are forgotten."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a relay of one process holds: bytes and their bound, and how many rooms it has evicted."""
+
+    bytes: int = 0
+    bound: int = 0
+    evicted: int = 0
 
 
 class RelayEvents(Protocol):
@@ -96,6 +115,9 @@ class Relay(Protocol):
     def time(self, room: str) -> float:
         """Return the time, in Unix seconds, by the clock from which the room's positions have their tags."""
 
+    def usage(self) -> Usage | None:
+        """Return what it holds now; None where that is elsewhere."""
+
     def ready(self) -> Deferred[Troubles]:
         """Fires when the relay answers right now, with what does not work all the same: nothing if it stores, too.
 
@@ -109,12 +131,17 @@ class Relay(Protocol):
     def unsubscribe(self, room: str) -> None:
         """Stop delivering. What is under way may still be delivered."""
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
         """Store and deliver. Fires after it is durable. Within one process, delivery happens before that or in the same
         reactor turn; over a network either may come first.
 
         `key`: for `IDEMPOTENCY_SECONDS` the same key in the same room is stored once, and answered with what was
         stored the first time (`duplicate`). Publishes of one caller are stored in the order of the calls.
+
+        `spender`: whose share of the space it takes, an address or a user; None: the server's own. A relay that knows
+        no shares does not look at it.
         """
 
     def history(self, room: str, question: Question) -> Deferred[History]:

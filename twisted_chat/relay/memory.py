@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted_chat.core.errors import Reason
 from twisted_chat.core.publication import History, Publication, Published, Question
 from twisted_chat.relay.answer import answer
-from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents, Troubles
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents, Troubles, Usage
 from twisted_chat.relay.position import Moments, following, forgettable, horizon, new_epoch
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
 
@@ -68,6 +68,7 @@ class MemoryRelay(LocalPresence):
         self._rooms: dict[str, _Room] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
+        self._evicted = 0
         self._keys = _RecentKeys(limits.keys, limits.key_bytes)
         self._undelivered: deque[tuple[str, Published, Deferred[Published]]] = deque()
         self._delivering = False
@@ -95,6 +96,9 @@ class MemoryRelay(LocalPresence):
     def time(self, room: str) -> float:
         return self._wall_clock()
 
+    def usage(self) -> Usage:
+        return Usage(self._bytes, self._limits.history_bytes, self._evicted)
+
     def ready(self) -> Deferred[Troubles]:
         return succeed(()) if self._accepting else refused(Reason.TRY_AGAIN, NOT_RUNNING)
 
@@ -112,7 +116,9 @@ class MemoryRelay(LocalPresence):
         else:
             del self._rooms[room]
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         now = self._reactor.seconds()

@@ -41,6 +41,9 @@ class ShardedRelay:
     def time(self, room: str) -> float:
         return self._of(room).relay.time(room)
 
+    def usage(self) -> None:
+        """It is on several servers."""
+
     def ready(self) -> Deferred[Troubles]:
         """Fires while any of them answers: rooms of the others do not work then. Fails when none does."""
         return Deferred.fromCoroutine(self._ready())
@@ -72,8 +75,10 @@ class ShardedRelay:
         shard.subscribed.discard(room)
         shard.relay.unsubscribe(room)
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
-        return self._of(room).relay.publish(room, data, key)
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
+        return self._of(room).relay.publish(room, data, key, spender)
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         return self._of(room).relay.history(room, question)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError
+from twisted_chat.relay.interface import HistoryLimits, Relay, RelayError, WhenFull
 from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.relay.redis import open_redis
 from twisted_chat.relay.sharded import ShardedRelay
@@ -26,13 +26,16 @@ def open_relays(
     history: HistoryLimits,
     environ: Mapping[str, str],
     max_bytes: int = MAX_BYTES,
+    when_full: WhenFull = WhenFull.REFUSE,
 ) -> Relay:
     """The relay that `urls` name, not started. With several, all of Redis, each room is kept by one of them.
 
     Raises `RelayError`.
     """
     if len(urls) == 1:
-        return open_relay(urls[0], reactor=reactor, history=history, environ=environ, max_bytes=max_bytes)
+        return open_relay(
+            urls[0], reactor=reactor, history=history, environ=environ, max_bytes=max_bytes, when_full=when_full
+        )
     shards: dict[str, Relay] = {}
     for url in urls:
         if _scheme(url) not in _REDIS:
@@ -58,6 +61,7 @@ def open_relay(
     history: HistoryLimits,
     environ: Mapping[str, str],
     max_bytes: int = MAX_BYTES,
+    when_full: WhenFull = WhenFull.REFUSE,
 ) -> Relay:
     """The relay that `url` names, not started. The reactor is a whole one: each relay needs other parts of it.
 
@@ -85,7 +89,7 @@ def open_relay(
         raise RelayError(f"the relay {url!r}: what is not to be kept in a file is memory:")
     path = Path(rest) if rest else _default_path(environ)
     check_place(path)
-    return SqliteRelay(reactor, path, history, max_bytes=max_bytes)
+    return SqliteRelay(reactor, path, history, max_bytes=max_bytes, when_full=when_full)
 
 
 def _scheme(url: str) -> str:

@@ -301,7 +301,9 @@ class Connection:
             error.key = command.key
             self.refuse(error)
             return
-        publishing = self._hub.publish(session.room, data, session.idempotency_key(command.key), "websocket")
+        publishing = self._hub.publish(
+            session.room, data, session.idempotency_key(command.key), "websocket", session.spender
+        )
         published = at_once(publishing)
         if published is None:
             publishing.addCallbacks(self._stored, self._not_stored, errbackArgs=(command.key,))

@@ -197,6 +197,7 @@ class RoomResource(Resource):
             data,
             session.idempotency_key(command.key),
             "api" if session.identity.server else "http",
+            session.spender,
         )
         self._later(request, published, partial(self._stored, request, session))
         return NOT_DONE_YET

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.relay.conftest import taken
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest, Position, Proof, Published, Since
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
@@ -36,7 +37,7 @@ class Chat:
         self.open(history, max_bytes)
 
     def store(self, *drafts: Draft) -> list[Published]:
-        return self.database.store(drafts, self.now)
+        return taken(self.database.store(drafts, self.now))
 
     def say(self, room: str, *data: bytes) -> list[Position]:
         return [one.publication.position for one in self.store(*(Draft(room, one) for one in data))]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from twisted_chat.core.publication import Newest, Position, Proof, Publication, Since
+from twisted_chat.core.publication import Newest, Position, Proof, Publication, Published, Since
 from twisted_chat.relay.interface import HistoryLimits, RelayError
 from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 from twisted_chat.relay.sqlite.file import APPLICATION, SCHEMA, Transaction, open_file
@@ -165,12 +165,14 @@ def test_a_file_of_the_first_schema_goes_on(path: Path) -> None:
             assert (history.proof, [one.data for one in history.publications]) == (Proof.COMPLETE, [b"{}", b'{"x"}'])
             assert history.top == Position("OldEpoch", 2, 2_000_000)
             [again] = database.store([Draft("r", b"{}", "k")], 5.0)
+            assert isinstance(again, Published)
             assert (again.duplicate, again.publication.position) == (True, Position("OldEpoch", 1, 1_000_000))
             before = database.history("new", Newest(0), 5.0).top
     with closing(ChatDatabase(path, HistoryLimits())) as database:
-        published = database.store([Draft("r", b"third"), Draft("new", b"first")], 5.0)
-        assert published[0].publication == Publication(Position("OldEpoch", 3, 5_000_000), 2_000_000, b"third")
-        assert database.history("new", Since(before, 10), 6.0).publications == (published[1].publication,)
+        third, first = database.store([Draft("r", b"third"), Draft("new", b"first")], 5.0)
+        assert third == Published(Publication(Position("OldEpoch", 3, 5_000_000), 2_000_000, b"third"))
+        assert isinstance(first, Published)
+        assert database.history("new", Since(before, 10), 6.0).publications == (first.publication,)
 
 
 def test_a_file_of_the_first_schema_that_is_full_can_be_read(path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.relay.conftest import Events
+from tests.relay.conftest import Events, taken
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import Newest
 from twisted_chat.relay.interface import HistoryLimits
@@ -87,7 +87,7 @@ def refusal(call: Callable[[], Any]) -> ChatError:
 )
 def test_nothing_is_acknowledged_until_they_are_back(path: Path, away: Change, back: Change | None) -> None:
     with closing(ChatDatabase(path, HistoryLimits())) as database:
-        [before] = database.store([Draft("r", b"before")], 1.0)
+        [before] = taken(database.store([Draft("r", b"before")], 1.0))
         away(path)
         for call in (
             lambda: database.store([Draft("r", b"lost", "key")], 2.0),
@@ -103,7 +103,7 @@ def test_nothing_is_acknowledged_until_they_are_back(path: Path, away: Change, b
             return
         back(path)
         database.probe(3.0)
-        [after] = database.store([Draft("r", b"after", "key")], 3.0)
+        [after] = taken(database.store([Draft("r", b"after", "key")], 3.0))
         assert (after.duplicate, after.publication.position.offset) == (False, 2)
     with closing(ChatDatabase(path, HistoryLimits(age=0.0))) as database:
         kept = database.history("r", Newest(10), 4.0).publications
@@ -124,7 +124,7 @@ def test_one_that_goes_while_it_is_written_is_not_acknowledged(path: Path, monke
             refusal(lambda: database.store([Draft("r", b"1", "key")], 2.0))
         move_back(path)
         # It was not said that it was not stored: whoever repeats it with its key learns that it was.
-        assert [one.duplicate for one in database.store([Draft("r", b"1", "key"), Draft("r", b"2")], 3.0)] == [
+        assert [one.duplicate for one in taken(database.store([Draft("r", b"1", "key"), Draft("r", b"2")], 3.0))] == [
             True,
             False,
         ]

@@ -44,7 +44,7 @@ class Gate:
         self._open = threading.Event()
         store = ChatDatabase.store
 
-        def gated(database: ChatDatabase, drafts: Sequence[Draft], now: float) -> list[Published]:
+        def gated(database: ChatDatabase, drafts: Sequence[Draft], now: float) -> list[Published | ChatError]:
             self.batches.append([draft.data for draft in drafts])
             assert self._open.wait(60)
             return store(database, drafts, now)

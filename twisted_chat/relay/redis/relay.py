@@ -171,6 +171,9 @@ class RedisRelay:
     def time(self, room: str) -> float:
         return self._clock.time()
 
+    def usage(self) -> None:
+        """It is Redis that knows: see its ``INFO memory``."""
+
     def ready(self) -> Deferred[Troubles]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
@@ -178,7 +181,9 @@ class RedisRelay:
 
     # Publications
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         return self._answering(self._publisher.publish(room, data, key), PUBLISHING).addCallback(self._stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Position, Publication, Published, Question
 from twisted_chat.relay.answer import answer
-from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits
+from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, Usage, WhenFull
 from twisted_chat.relay.position import Moments, following, horizon, microseconds
 from twisted_chat.relay.sqlite.file import GoneError, Transaction, Whereabouts, open_file
 from twisted_chat.relay.sqlite.rows import Row, insert, select
+from twisted_chat.relay.sqlite.shares import ROW_BYTES, Shares
 from twisted_chat.relay.sqlite.sweep import Sweep
 
 MAX_BYTES: Final = 1 << 30
@@ -39,6 +40,7 @@ class Draft(NamedTuple):
     room: str
     data: bytes
     key: str | None = None
+    spender: str | None = None
 
 
 class ChatDatabase:
@@ -54,6 +56,8 @@ class ChatDatabase:
         history: HistoryLimits,
         max_bytes: int = MAX_BYTES,
         occupied: Container[str] = frozenset(),
+        when_full: WhenFull = WhenFull.REFUSE,
+        usage: Usage | None = None,
     ) -> None:
         """Open the file or make it. Raises `RelayError`, see `open_file`.
 
@@ -64,6 +68,8 @@ class ChatDatabase:
         self._history = history
         self._occupied = occupied
         self._moments = _moments(self._connection)
+        self._shares = Shares(self._connection, max_bytes, when_full, self._moments, occupied)
+        self._usage = usage or Usage()
         self._sweep = Sweep(self._connection, history, max_bytes, self._moments, occupied)
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
         self._empty: dict[str, _Room] = {}
@@ -73,17 +79,23 @@ class ChatDatabase:
             "SELECT max(coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(room) FROM keys), 0))"
         ).fetchone()
 
-    def store(self, drafts: Sequence[Draft], now: float) -> list[Published]:
-        """Make them durable, in this order, all or none.
+    def store(self, drafts: Sequence[Draft], now: float) -> list[Published | ChatError]:
+        """Make them durable, in this order, all or none but those of spenders that have more than their share.
 
         None is acknowledged that went to a file which nobody will find. One that is taken away in this very moment may
         have them, for the case that it comes back.
         """
         with _refusing():
             self._whereabouts.check()
+            for name in self._shares.make_space():
+                self._rooms.pop(name, None)
             batch = _Batch(self._load({draft.room for draft in drafts}), replace(self._moments), now)
             self._recall_keys(batch, drafts)
-            published = [batch.add(draft) for draft in drafts]
+            shares, most = self._shares, self._shares.most()
+            published: list[Published | ChatError] = []
+            for draft in drafts:
+                spender = shares.spender(draft.spender)
+                published.append(batch.add(draft, spender, full=shares.of(spender) > most))
             if batch.tops:
                 with Transaction(self._connection):
                     self._write(batch)
@@ -91,7 +103,9 @@ class ChatDatabase:
                 room = self._rooms[name] = batch.rooms[name]
                 room.top = top
                 self._empty.pop(name, None)
+                self._account(room, batch.spenders[name], batch.sizes[name])
             self._moments.newest = batch.moments.newest
+            self._usage.bytes, self._usage.evicted = self._shares.used(), self._shares.evicted
             self._whereabouts.check()
             return published
 
@@ -118,7 +132,12 @@ class ChatDatabase:
     def sweep(self, now: float) -> bool:
         """Delete some of what is over, in a short transaction. Whether there is more: call again."""
         with _refusing():
-            forgotten, more = self._sweep.step(now)
+            forgotten, freed, more = self._sweep.step(now)
+            self._usage.bytes = self._shares.used()
+        for each in freed:
+            self._shares.add(each.spender, -each.bytes)
+            if each.room in self._rooms:
+                self._rooms[each.room].size -= each.bytes
         for name in forgotten:
             self._rooms.pop(name, None)
         self._forget_empty()
@@ -148,9 +167,9 @@ class ChatDatabase:
         while len(known) > ROOMS_REMEMBERED:
             known.popitem(last=False)
         missing = [(name,) for name in names if name not in known]
-        query = "SELECT name, id, epoch, offset, tag FROM rooms WHERE name IN (VALUES {values})"
-        for name, number, epoch, offset, tag in select(self._connection, query, missing):
-            known[name] = _Room(number, Position(epoch, offset, tag), self._moments.oldest())
+        query = "SELECT name, id, epoch, offset, tag, spender, bytes FROM rooms WHERE name IN (VALUES {values})"
+        for name, number, epoch, offset, tag, spender, size in select(self._connection, query, missing):
+            known[name] = _Room(number, Position(epoch, offset, tag), self._moments.oldest(), spender, size)
         return {name: self._known(name) for name in names}
 
     def _known(self, name: str) -> _Room:
@@ -162,6 +181,15 @@ class ChatDatabase:
             return self._empty[name]
         self._last_id += 1
         return _Room(self._last_id, self._moments.empty(), self._moments.oldest())
+
+    def _account(self, room: _Room, spender: int, size: int) -> None:
+        """Charge what was stored in a room; one that another has published in is nobody's from now on."""
+        if spender == room.spender or not room.size:
+            self._shares.add(spender, size)
+        else:
+            self._shares.add(room.spender, -room.size)
+        room.spender = spender
+        room.size = max(room.size + size, 0)
 
     def _remember_empty(self, name: str, room: _Room) -> None:
         self._empty[name] = room
@@ -194,10 +222,11 @@ class ChatDatabase:
         rooms: list[Row] = []
         for name, top in batch.tops.items():
             room = batch.rooms[name]
-            rooms.append((room.id, name, top.epoch, top.offset, top.tag))
             # Before the new ones come, so that a full database with rooms at their count goes on.
             if room.top.offset // TRIM_EVERY != top.offset // TRIM_EVERY:
-                self._trim(room.id, self._first_kept(top))
+                batch.sizes[name] -= self._trim(room.id, self._first_kept(top))
+            size = max(room.size + batch.sizes[name], 0)
+            rooms.append((room.id, name, top.epoch, top.offset, top.tag, batch.spenders[name], size))
         insert(self._connection, "INSERT INTO publications (room, offset, tag, previous, data)", batch.publications)
         insert(
             self._connection,
@@ -206,17 +235,23 @@ class ChatDatabase:
         )
         insert(
             self._connection,
-            "INSERT INTO rooms (id, name, epoch, offset, tag)",
+            "INSERT INTO rooms (id, name, epoch, offset, tag, spender, bytes)",
             rooms,
-            "ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, tag = excluded.tag",
+            "ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, tag = excluded.tag, spender = excluded.spender,"
+            " bytes = excluded.bytes",
         )
 
-    def _trim(self, room: int, first_kept: int) -> None:
-        self._connection.execute(
-            "DELETE FROM publications WHERE room = ?1 AND offset < ?2"
-            " AND offset < (SELECT min(offset) FROM publications WHERE room = ?1) + ?3",
-            (room, first_kept, TRIM_ROWS),
+    def _trim(self, room: int, first_kept: int) -> int:
+        """Delete some of what the count no longer allows; the bytes thereby freed."""
+        over = (
+            "FROM publications WHERE room = ?1 AND offset < ?2"
+            " AND offset < (SELECT min(offset) FROM publications WHERE room = ?1) + ?3"
         )
+        bounds = (room, first_kept, TRIM_ROWS)
+        query = f"SELECT coalesce(sum(length(data) + {ROW_BYTES}), 0) {over}"
+        (freed,) = self._connection.execute(query, bounds).fetchone()
+        self._connection.execute(f"DELETE {over}", bounds)
+        return int(freed)
 
     def _first_kept(self, top: Position) -> int:
         """The offset of the oldest publication that the count allows; older rows may be there still."""
@@ -229,6 +264,9 @@ class _Room:
     top: Position
     oldest: Position
     """See `answer`."""
+    spender: int = 0
+    size: int = 0
+    """Bytes, see `Shares`."""
 
     def publication(self, offset: int, tag: int, previous: int, data: bytes) -> Publication:
         return Publication(Position(self.top.epoch, offset, tag), previous, data)
@@ -245,13 +283,23 @@ class _Batch:
     tops: dict[str, Position] = field(default_factory=dict)
     publications: list[Row] = field(default_factory=list)
     keys: list[Row] = field(default_factory=list)
+    spenders: dict[str, int] = field(default_factory=dict)
+    sizes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, draft: Draft) -> Published:
+    def add(self, draft: Draft, spender: int, *, full: bool) -> Published | ChatError:
         room = self.rooms[draft.room]
         key = None if draft.key is None else _key(draft.key)
         if key is not None and (known := self.known.get((room.id, key))) is not None:
             return Published(known, duplicate=True)
+        if full:
+            return ChatError(
+                Reason.STORAGE_FULL,
+                "you have your share of the server's storage, which is nearly full; try again later",
+            )
         top = self.tops.get(draft.room, room.top)
+        of = self.spenders.get(draft.room, room.spender) if top.offset else spender
+        self.spenders[draft.room] = spender if of == spender else 0
+        self.sizes[draft.room] += len(draft.data) + ROW_BYTES
         if top.offset:
             position, previous = following(top, self.now), top.tag
         else:

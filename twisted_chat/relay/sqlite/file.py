@@ -13,7 +13,7 @@ from twisted_chat.relay.interface import RelayError
 
 APPLICATION: Final = 0x74774368
 """``twCh``: says in the header of a database whose it is (``file chat.db`` shows it too)."""
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 OLDEST_SQLITE: Final = (3, 24, 0)
 """The first with INSERT ... ON CONFLICT."""
 CHECK_SECONDS: Final = 10.0
@@ -54,7 +54,13 @@ _SCHEMA_2: Final = (
     "CREATE TABLE store (id INTEGER PRIMARY KEY, epoch TEXT NOT NULL, forgotten INTEGER NOT NULL)",
     "INSERT INTO store SELECT 0, lower(hex(randomblob(6))), coalesce(max(tag), 0) FROM rooms",
 )
-_MIGRATIONS: Final = (_SCHEMA_1, _SCHEMA_2)
+_SCHEMA_3: Final = (
+    # See `relay.sqlite.shares`. What was there before is of no spender, and takes no part in this.
+    "ALTER TABLE rooms ADD COLUMN spender INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE rooms ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX rooms_of_spender ON rooms (spender) WHERE spender != 0",
+)
+_MIGRATIONS: Final = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """What makes each schema of the one before it."""
 
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.publication import History, Published, Question
-from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents, Trouble, Troubles
+from twisted_chat.relay.interface import HistoryLimits, RelayError, RelayEvents, Trouble, Troubles, Usage, WhenFull
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
 from twisted_chat.relay.sqlite.database import MAX_BYTES, ChatDatabase, Draft
 from twisted_chat.relay.sqlite.thread import DatabaseThread, IRelayReactor, QueueLimits
@@ -26,7 +26,8 @@ class SqliteRelay(LocalPresence):
     """See `relay.interface.Relay`. It runs once: after `stop` make another.
 
     Its file is at most `max_bytes` large, its write-ahead log some 16 MiB beside it. When publications do not fit they
-    are refused with `STORAGE_FULL`; what is kept is not sacrificed for them. It goes on as soon as something expires.
+    are refused with `STORAGE_FULL`, those of whoever has most of it long before the others' (`Shares`). What is kept is
+    not sacrificed for them, unless `when_full` says so. It goes on as soon as something expires.
     """
 
     durable = True
@@ -38,13 +39,15 @@ class SqliteRelay(LocalPresence):
         history: HistoryLimits,
         *,
         max_bytes: int = MAX_BYTES,
+        when_full: WhenFull = WhenFull.REFUSE,
         queue: QueueLimits | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._reactor = reactor
         self._wall_clock = wall_clock
-        self._make = lambda: ChatDatabase(path, history, max_bytes, self._subscribed)
+        self._usage: Final = Usage(bound=max_bytes)
+        self._make = lambda: ChatDatabase(path, history, max_bytes, self._subscribed, when_full, self._usage)
         self._thread = DatabaseThread(reactor, queue or QueueLimits(), self._deliver, wall_clock)
         self._lifecycle = DeferredLock()
         self._stopped = False
@@ -61,16 +64,21 @@ class SqliteRelay(LocalPresence):
     def time(self, room: str) -> float:
         return self._wall_clock()
 
+    def usage(self) -> Usage:
+        return self._usage
+
     def ready(self) -> Deferred[Troubles]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
         # A disk that hangs says nothing at all.
         return self._thread.ask(_probe).addTimeout(READY_SECONDS, self._reactor, _hangs)
 
-    def publish(self, room: str, data: bytes, key: str | None = None) -> Deferred[Published]:
+    def publish(
+        self, room: str, data: bytes, key: str | None = None, spender: str | None = None
+    ) -> Deferred[Published]:
         if not self._accepting:
             return refused(Reason.TRY_AGAIN, NOT_RUNNING)
-        return self._thread.store(Draft(room, data, key))
+        return self._thread.store(Draft(room, data, key, spender))
 
     def history(self, room: str, question: Question) -> Deferred[History]:
         if not self._accepting:

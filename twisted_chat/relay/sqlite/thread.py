@@ -177,7 +177,7 @@ class DatabaseThread:
         if sweeping and not self._waiting_for_idle:
             self._swept(results.more_to_sweep)
 
-    def _acknowledge(self, writes: Sequence[_Write], stored: list[Published] | Failure) -> None:
+    def _acknowledge(self, writes: Sequence[_Write], stored: list[Published | ChatError] | Failure) -> None:
         if isinstance(stored, Failure):
             refusal = self._refusal(stored)
             for write in writes:
@@ -187,6 +187,9 @@ class DatabaseThread:
             self._trouble = None
             self._log.info("publications are stored again")
         for write, published in zip(writes, stored, strict=True):
+            if isinstance(published, ChatError):
+                write.done.errback(published)
+                continue
             if not published.duplicate:
                 self._stored(write.draft.room, published.publication)
             write.done.callback(published)
@@ -231,7 +234,7 @@ class _Question(NamedTuple):
 
 
 class _Results(NamedTuple):
-    stored: list[Published] | Failure
+    stored: list[Published | ChatError] | Failure
     answers: list[Any]
     more_to_sweep: bool | Failure
 
