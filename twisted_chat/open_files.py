@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]  # only looked at where there is one
 
-RESERVE: Final = 48
+RESERVE: Final = 32
 """Files kept for what is no connection of a client: ports, links to relays, the database, the log, the admin port."""
 
 MOST: Final = 1 << 20
