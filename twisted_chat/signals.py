@@ -39,11 +39,21 @@ def on_hangup(reactor: Any, act: Callable[[], None], *, at_end_of_terminal: bool
         if not attended or is_terminal(TERMINAL):
             act()
             return
-        with suppress(ReactorNotRunning):  # the signal comes more than once
-            reactor.stop()
-            _log.warn("the terminal in which the server was started is gone: it stops")
+        _log.warn("the terminal in which the server was started is gone: it stops")
+        _stop(reactor)
 
     reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(hung_up))
+
+
+def stop_on_hangup(reactor: Any) -> None:
+    """Stop the reactor on SIGHUP, where that would kill the process: not after nohup."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_stop, reactor))
+
+
+def _stop(reactor: Any) -> None:
+    with suppress(ReactorNotRunning):  # the end of a terminal is signalled more than once
+        reactor.stop()
 
 
 def is_terminal(descriptor: int) -> bool:

@@ -36,7 +36,7 @@ from twisted_chat.server.admin import Obstacle, Readiness, admin_resource
 from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.tls.certificates import CertificateError
-from twisted_chat.signals import end_failed, one_line
+from twisted_chat.signals import end_failed, one_line, stop_on_hangup
 from twisted_chat.systemd import Notifier, Watchdog
 from twisted_chat.waiting import within
 
@@ -146,6 +146,7 @@ class WorkerService(Service):
         for service in self._services:
             service.startService()
         self._pool.start()
+        stop_on_hangup(self._reactor)
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
