@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.relay.redis_server import making
+from tests.server.tls.conftest import Issued
 from twisted_chat import __main__ as tools
 from twisted_chat import __version__
 from twisted_chat.auth import TokenKeys
@@ -289,6 +290,17 @@ def test_check_warns_of_what_redis_is_set_up_to_do(tmp_path: Path) -> None:
         redis.kill()
         [warning] = check(redis.url)
         assert "could not be asked" in warning
+
+
+def test_check_warns_of_what_clients_may_refuse(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Issued(common_name="root", ca=True)
+    Issued("a.example", issuer=root).write(tmp_path, "a")
+    monkeypatch.chdir(tmp_path)
+    assert tools.main(["check", "-p", "tls:8443", "--certificates", ".", "--relay", "memory:"]) == 0
+    output, errors = said()
+    assert output == "the configuration is good\n"
+    assert errors.startswith("twisted_chat check: warning: ")
+    assert "CN=root" in errors
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ class Listening:
         """Those that are in use."""
         return list(self._directories.values())
 
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the certificates, a line each, with their directory."""
+        return [f"{each.directory}: {line}" for each in self.certificates for line in each.warnings()]
+
     @property
     def ports(self) -> Sequence[IListeningPort]:
         """One for each of `Config.port`, once they are bound."""

@@ -235,6 +235,10 @@ class ChatService(Service):
             groups=self.consumers.groups,
         )
 
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the configuration, although it can be used; a line each."""
+        return self._listening.warnings()
+
     def _about(self) -> dict[str, Any]:
         """What other nodes are told of this one."""
         return {

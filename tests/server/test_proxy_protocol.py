@@ -17,7 +17,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.server.proxy_protocol import LOG_SECONDS, BadProxyHeader, ProxyHeaderFactory
+from twisted_chat.server.proxy_protocol import BadProxyHeader, ProxyHeaderFactory
+from twisted_chat.server.rare_log import LOG_SECONDS
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V2 = SIGNATURE + b"\x21\x11" + struct.pack("!H4s4sHH", 12, b"\xc0\0\x02\x07", b"\xc0\0\x02\x01", 1234, 443)
@@ -131,10 +132,10 @@ def test_what_is_no_header_ends_the_connection_and_is_counted(
 def test_the_log_says_it_once_a_minute(factory: ProxyHeaderFactory, clock: Clock, lines: list[Any]) -> None:
     for _ in range(5):
         Connection(factory).send(b"GET / HTTP/1.1\r\n")
-    assert [line["unsaid"] for line in lines] == [0]
+    assert [line["unlogged"] for line in lines] == [0]
     clock.advance(LOG_SECONDS)
     Connection(factory).send(b"GET / HTTP/1.1\r\n")
-    assert [line["unsaid"] for line in lines] == [0, 4]
+    assert [line["unlogged"] for line in lines] == [0, 4]
 
 
 @given(st.sampled_from([b"PROXY ", b"PROXY TCP4 ", SIGNATURE, SIGNATURE + b"\x21", b""]), st.binary(max_size=300))

@@ -102,6 +102,10 @@ class Supervisor(Service):
             self._log_file = stream
         super().setServiceParent(parent)
 
+    def warnings(self) -> list[str]:
+        """Return what is doubtful about the configuration, although it can be used; a line each."""
+        return self._listening.warnings()
+
     # Starting
 
     def privilegedStartService(self) -> None:

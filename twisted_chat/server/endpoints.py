@@ -22,6 +22,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, cast
@@ -250,7 +251,8 @@ class _Parser:
         key_file, certificate_file = self._pem(key), self._pem(certificate)
         # Twisted takes the first certificate of the file, whatever follows.
         first = certificate_file.certificates[:1]
-        pair = next((each for each in pair_up((key_file, certificate_file))[0] if each.certificate in first), None)
+        pairs, _ = pair_up((key_file, certificate_file), datetime.now(UTC))
+        pair = next((each for each in pairs if each.certificate in first), None)
         if pair is None:
             raise self._error(f"the private key in {key} is not that of a certificate in {certificate}", "ssl")
         if "extraCertChain" in bound and not self._pem(bound["extraCertChain"]).certificates:

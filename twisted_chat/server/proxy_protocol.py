@@ -21,13 +21,12 @@ from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWr
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_chat.server.rare_log import RareLog
+
 FIRST_VERSION: Final = b"PROXY "
 UNKNOWN: Final = b"PROXY UNKNOWN"
 LONGEST_LINE: Final = 107
 """Bytes of a version 1 header, line end included."""
-
-LOG_SECONDS: Final = 60.0
-"""Seconds between two lines of the log about headers that are missing or malformed."""
 
 
 class BadProxyHeader(ConnectionAborted):
@@ -114,7 +113,7 @@ class ProxyHeaderProtocol(HAProxyProtocolWrapper):
 
 
 class ProxyHeaderFactory(HAProxyWrappingFactory):
-    """All connections of one endpoint; says in the log, once in `LOG_SECONDS`, what is wrong with headers."""
+    """All connections of one endpoint; says in the log, now and then, what is wrong with headers."""
 
     protocol = ProxyHeaderProtocol  # type: ignore[assignment]  # Twisted names the attribute's type too narrowly
     noisy = False
@@ -122,23 +121,17 @@ class ProxyHeaderFactory(HAProxyWrappingFactory):
 
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
         super().__init__(wrapped)
-        self._clock: Final = clock
-        self._said_at: float | None = None
-        self._unsaid = 0
+        self._rare: Final = RareLog(clock)
 
     def refused(self, peer: object, why: str) -> None:
         """Count a connection that is refused, and log it unless another one was lately."""
-        now = self._clock.seconds()
-        if self._said_at is not None and now - self._said_at < LOG_SECONDS:
-            self._unsaid += 1
-            return
-        unsaid, self._unsaid, self._said_at = self._unsaid, 0, now
-        self._log.warn(
-            "connection of {peer} refused: {why} ({unsaid} more since the last such line)",
-            peer=getattr(peer, "host", None) or "a local socket",
-            why=why,
-            unsaid=unsaid,
-        )
+        if (unlogged := self._rare.due()) is not None:
+            self._log.warn(
+                "connection of {peer} refused: {why} ({unlogged} more since the last such line)",
+                peer=getattr(peer, "host", None) or "a local socket",
+                why=why,
+                unlogged=unlogged,
+            )
 
 
 def _check(address: object) -> None:

@@ -429,7 +429,6 @@ def test_folded_field_is_one(connect: Any) -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n",
         POST + b"Content-Length: -1\r\n\r\n",

@@ -147,7 +147,7 @@ def test_small_answers_are_not_delayed(server: Server, first: bytes) -> None:
 
 def test_both_are_offered_to_tls(server: Server) -> None:
     assert IProtocolNegotiationFactory.providedBy(server.site)
-    assert server.site.acceptableProtocols() == [b"h2", b"http/1.1"]
+    assert server.site.acceptableProtocols() == [b"h2", b"http/1.1", b"http/1.0"]
 
 
 # The handshake
@@ -319,3 +319,12 @@ def test_a_proxy_that_will_say_for_whom_counts_in_all_only(few: Server) -> None:
         transport = Transport(None, ipv4("192.0.2.1"))
         ProtocolWrapper(wrapped, switch).makeConnection(transport)
         assert transport.disconnected is (number == 6)
+
+
+@pytest.mark.parametrize("pieces", [[b"\x16\x03\x01\x02\x00\x01"], [b"\x16", b"\x03\x03"]])
+def test_a_client_that_speaks_tls_is_sent_away_at_once(server: Server, pieces: list[bytes]) -> None:
+    switch, transport = server.connect()
+    for piece in pieces:
+        switch.dataReceived(piece)
+    assert transport.disconnected
+    assert server.refused == ["tls_on_plain_port"]

@@ -12,6 +12,7 @@ from twisted_chat.server.tls import pem
 from twisted_chat.server.tls.pem import PemError, list_files, names, pair_up, read_pem
 from twisted_chat.server.tls.self_signed import FILE_NAME, make_self_signed
 
+START = datetime.now(UTC)
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -124,7 +125,7 @@ def test_every_beginning_of_a_file_is_refused_or_lacks_its_end(tmp_path: Path, c
         except PemError:
             continue
         # Cut between the blocks, or in the next one's first line: then the pair is incomplete.
-        assert not pair_up([read])[0]
+        assert not pair_up([read], START)[0]
 
 
 def test_a_pair_over_two_files(tmp_path: Path, content: bytes) -> None:
@@ -132,13 +133,13 @@ def test_a_pair_over_two_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key.pem").write_bytes(content[:start])
     (tmp_path / "cert.pem").write_bytes(content[start:])
     key, certificate = read_pem(tmp_path / "key.pem"), read_pem(tmp_path / "cert.pem")
-    pairs, problems = pair_up([key, certificate])
+    pairs, problems = pair_up([key, certificate], START)
     assert [(pair.path, pair.certificate, pair.chain) for pair in pairs] == [
         (certificate.path, certificate.certificates[0], ())
     ]
     assert problems == {}
-    assert pair_up([key]) == ([], {key.path: "its private key fits no certificate here"})
-    assert pair_up([certificate]) == (
+    assert pair_up([key], START) == ([], {key.path: "its private key fits no certificate here"})
+    assert pair_up([certificate], START) == (
         [],
         {certificate.path: "no private key here fits the certificate of a.example, 192.0.2.1"},
     )
@@ -148,7 +149,7 @@ def test_copies_make_one_pair(tmp_path: Path, content: bytes) -> None:
     files = [tmp_path / "a.pem", tmp_path / "b.pem"]
     for file in files:
         file.write_bytes(content)
-    pairs, problems = pair_up(map(read_pem, files))
+    pairs, problems = pair_up(map(read_pem, files), START)
     assert [pair.path for pair in pairs] == files[:1]
     assert problems == {}
 

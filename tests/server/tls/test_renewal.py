@@ -215,3 +215,60 @@ def test_expiry_is_told_once_a_day(
     assert "('a.example', 'b.example') expired on" in texts(LogLevel.error)[0]
     assert server.serves("a.example").not_valid_after_utc < server.now()  # nothing better is there
     server.directory.stopService()
+
+
+# Chains
+
+
+def test_of_two_intermediates_with_one_key_the_valid_one_is_sent(tmp_path: Path) -> None:
+    root = Issued(common_name="root", ca=True)
+    old = Issued(common_name="between", issuer=root, ca=True, begins=-90 * DAY, ends=-DAY)
+    new = Issued(common_name="between", issuer=root, ca=True, key=old.key)
+    Issued("a.example", issuer=old).write(tmp_path, "a", old)
+    (tmp_path / "new.pem").write_bytes(new.pem)
+    server = Server(tmp_path)
+    Client(server.directory, "a.example", root=root).shake()  # which verifies the chain
+    assert server.directory.expiries()["a.example"] == new.certificate.not_valid_after_utc.timestamp()
+
+
+def test_an_intermediate_that_expires_is_exchanged(tmp_path: Path) -> None:
+    root = Issued(common_name="root", ca=True)
+    old = Issued(common_name="between", issuer=root, ca=True, ends=DAY)
+    new = Issued(common_name="between", issuer=root, ca=True, key=old.key)
+    Issued("a.example", issuer=old).write(tmp_path, "a", old)
+    (tmp_path / "new.pem").write_bytes(new.pem)
+    server = Server(tmp_path)
+    server.directory.startService()
+    assert server.directory.expiries()["a.example"] == old.certificate.not_valid_after_utc.timestamp()
+    server.clock.advance(DAY.total_seconds())
+    assert server.directory.expiries()["a.example"] == new.certificate.not_valid_after_utc.timestamp()
+    server.directory.stopService()
+
+
+def test_what_clients_may_refuse_is_said(tmp_path: Path, texts: Callable[[LogLevel], list[str]]) -> None:
+    root = Issued(common_name="root of nobody", ca=True)
+    between = Issued(common_name="between", issuer=root, ca=True, begins=-90 * DAY, ends=-DAY)
+    Issued("a.example", issuer=between).write(tmp_path, "a", between)
+    (doubt, missing) = Server(tmp_path).directory.warnings()
+    assert "CN=between has expired" in doubt
+    assert "CN=root of nobody" in missing
+    assert len([line for line in texts(LogLevel.warn) if doubt in line or missing in line]) == 2
+
+
+def test_a_missing_intermediate_is_said(tmp_path: Path) -> None:
+    root = Issued(common_name="root", ca=True)
+    between = Issued(common_name="not in the file", issuer=root, ca=True)
+    Issued("a.example", issuer=between).write(tmp_path, "a")
+    (warning,) = Server(tmp_path).directory.warnings()
+    assert "CN=not in the file" in warning
+    (tmp_path / "root.pem").write_bytes(root.pem)
+    (tmp_path / "between.pem").write_bytes(between.pem)
+    (warning,) = Server(tmp_path).directory.warnings()
+    assert "CN=root" in warning, "roots are not sent, and this system does not know that one"
+
+
+def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
+    Issued("a.example", begins=-2 * DAY).write(tmp_path, "old")
+    Issued("a.example").write(tmp_path, "new")
+    (warning,) = Server(tmp_path).directory.warnings()
+    assert warning.startswith("old.crt: not used")

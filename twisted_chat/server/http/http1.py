@@ -28,6 +28,7 @@ from twisted_chat.server.http.limits import (
     expectation_failed,
     handshake_timeout,
     header_too_large,
+    http1_answer,
     malformed,
     not_ascii,
     not_implemented,
@@ -361,7 +362,7 @@ class Http1Channel(http.HTTPChannel):
         self._phase = _Phase.REFUSED
         self.site.refused(refusal.code)
         self.site.charge(self.connection.address)
-        self._connection.write(_response(refusal))
+        self._connection.write(http1_answer(refusal))
         self._linger()
 
     def _linger(self) -> None:
@@ -435,9 +436,3 @@ def _length(request: http.Request) -> int:
     """Bytes of an answer's body, as far as it says so: ours that are long do."""
     (length,) = request.responseHeaders.getRawHeaders(b"content-length", [b"0"])
     return int(length)
-
-
-def _response(refusal: Refusal) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (refusal.status, refusal.phrase), b"connection: close"]
-    lines += [b"%s: %s" % field for field in refusal.fields]
-    return b"\r\n".join([*lines, b"", refusal.body])

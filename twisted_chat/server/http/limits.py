@@ -158,6 +158,13 @@ class Refusal:
         ]
 
 
+def http1_answer(refusal: Refusal) -> bytes:
+    """Compose `refusal` as the last answer on an HTTP/1.1 connection."""
+    lines = [b"HTTP/1.1 %d %s" % (refusal.status, refusal.phrase), b"connection: close"]
+    lines += [b"%s: %s" % field for field in refusal.fields]
+    return b"\r\n".join([*lines, b"", refusal.body])
+
+
 class Refused(Exception):  # noqa: N818  # it is an answer, not an error of ours
     """Raised where a request breaks a limit, caught where its channel can answer it."""
 

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource
@@ -31,14 +32,18 @@ from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.request_rates import Clients, RequestRates
 from twisted_chat.server.http.rotation import Work
-from twisted_chat.server.http.transport import StreamTransport, client_host
+from twisted_chat.server.http.transport import StreamTransport, client_host, is_secure
 from twisted_chat.server.http.unfinished import UnfinishedBytes
 from twisted_chat.server.proxy_protocol import BadProxyHeader
+from twisted_chat.server.rare_log import RareLog
 from twisted_chat.server.tls.certificates import openssl_reason
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4: what an HTTP/2 client sends first. HTTP/1.1 can not start so."""
 
+
+CLIENT_HELLO: Final = b"\x16"
+"""RFC 8446 section 5.1: the record that a TLS client sends first begins so; nothing else does."""
 
 _NOBODY: Final = Protocol()
 """Receives what comes after the end, and does nothing with it."""
@@ -46,6 +51,8 @@ _NOBODY: Final = Protocol()
 
 class Switch(Protocol):
     """One connection: reads its first bytes, or what TLS negotiated, and passes it on to the protocol for it."""
+
+    _log = Logger()
 
     def __init__(self, site: ChatSite) -> None:
         self._site: Final = site
@@ -70,6 +77,9 @@ class Switch(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._receiver is None:
             self._first += data
+            if self._first.startswith(CLIENT_HELLO) and not is_secure(self.transport):
+                self._refuse_tls()
+                return
             if not self._chosen():
                 return
             data, self._first = self._first, b""
@@ -152,6 +162,19 @@ class Switch(Protocol):
         channel.makeConnection(self.transport)
         return True
 
+    def _refuse_tls(self) -> None:
+        """End the connection of a client that speaks TLS: it would wait for an answer that it can read."""
+        self._site.refused("tls_on_plain_port")
+        if (unlogged := self._site.tls_on_plain_port.due()) is not None:
+            self._log.warn(
+                "connection of {peer} closed: it speaks TLS, and this port does not; use http:// and ws://, or listen "
+                "on a tls: port ({unlogged} more since the last such line)",
+                peer=self._address or "a local socket",
+                unlogged=unlogged,
+            )
+        self._receiver = _NOBODY
+        self.abort()
+
     def _timed_out(self) -> None:
         self._site.refused("handshake_timeout")
         self.abort()
@@ -178,7 +201,7 @@ class ChatSite(server.Site):
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
         ``handshake_timeout``, ``target_too_long``, ``header_too_large``, ``body_too_large``, ``body_timeout``,
         ``too_many_unfinished``, ``expectation_failed``, ``not_implemented``, ``rate_limited``, ``bad_handshake``,
-        ``bad_proxy_header``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
+        ``bad_proxy_header``, ``tls_on_plain_port``, ``too_many_streams``, ``h2_abuse``, ``ping_timeout``, ``stalled``,
         ``stream_backlog``
     on_tls_failed
         called with OpenSSL's reason for each TLS handshake that failed: ``no_shared_cipher``
@@ -218,6 +241,7 @@ class ChatSite(server.Site):
         self.backlog: Final = Backlog()
         """What waits in answers that clients do not take."""
         self.unfinished: Final = UnfinishedBytes(limits)
+        self.tls_on_plain_port: Final = RareLog(reactor)
         self._on_refused: Final = on_refused
         self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []
@@ -228,7 +252,7 @@ class ChatSite(server.Site):
         return None if self._stopping else Switch(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        return [b"h2", b"http/1.1"]
+        return [b"h2", b"http/1.1", b"http/1.0"]
 
     def shutdown(self) -> Deferred[None]:
         """Take no more connections and requests; fires when every connection has ended by itself.

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
-from twisted.internet.ssl import AcceptableCiphers, CertificateOptions
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from twisted_chat.core.address import is_address
-from twisted_chat.server.tls.pem import Files, Pair, PemError, is_authority, list_files, names, pair_up, read_pem
+from twisted_chat.server.tls.pem import Files, Pair, PemError, list_files, pair_up, read_pem
+from twisted_chat.server.tls.served import Served, Snapshot, choose, identity_of
 
 INTERVAL: Final = 30.0
 """Seconds between two looks at the files."""
@@ -32,48 +29,9 @@ MOST_PROBLEMS: Final = 5
 """Files that one error line names before it only counts them."""
 LETS_ENCRYPT: Final = Path("/etc/letsencrypt/live")
 
-# Forward secret AEAD suites only, so nothing that RFC 9113 appendix A forbids; those of TLS 1.3 are all of that kind.
-_CIPHERS: Final = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
-
 
 class CertificateError(Exception):
     """No usable certificate: one line that names the place, what is wrong with each file, and what would be right."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """A certificate ready for handshakes."""
-
-    identity: bytes
-    path: Path
-    names: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
-    authority: bool
-    options: CertificateOptions
-
-    def valid(self, now: datetime) -> bool:
-        return self.not_before <= now < self.not_after
-
-    def rank(self, now: datetime) -> tuple[bool, bool, datetime, datetime, bytes]:
-        """Of several for one name the highest is served: a valid one, of those the one issued last."""
-        return (self.valid(now), not self.authority, self.not_before, self.not_after, self.identity)
-
-    def default_rank(self, now: datetime) -> tuple[bool, bool, bool, tuple[str, ...]]:
-        """The lowest is the default. Who connects to an address sends no name, so one that has addresses suits best."""
-        return (not self.valid(now), self.authority, not any(map(is_address, self.names)), self.names)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
-    """What is served for which name; a reload makes another one and leaves this as it is."""
-
-    names: Mapping[str, Served]
-    default: Served
-
-    def same_as(self, other: Snapshot) -> bool:
-        mine, theirs = ({name: each.identity for name, each in one.names.items()} for one in (self, other))
-        return mine == theirs and self.default.identity == other.default.identity
 
 
 def utc_now() -> datetime:
@@ -112,6 +70,7 @@ class CertificateDirectory(Service):
         self._reported: dict[bytes, float] = {}
         self.problems: tuple[str, ...] = ()
         """What is amiss in the directory, each with the name of the file."""
+        self._candidates: list[Served] = []
         self._snapshot = self._load(())
         self._log_state("certificates of {directory}: {names}")
 
@@ -129,10 +88,8 @@ class CertificateDirectory(Service):
     def reload(self) -> bool:
         """Read the files again, as for SIGHUP; whether other certificates are served since. Bad files raise nothing."""
         before = self.problems
-        served = {each.identity: each for each in self._snapshot.names.values()}
-        served[self._snapshot.default.identity] = self._snapshot.default
         try:
-            snapshot = self._load(served.values())
+            snapshot = self._load(self._snapshot.served())
         except CertificateError as error:
             self.problems = (str(error),)
             snapshot = self._snapshot
@@ -145,17 +102,46 @@ class CertificateDirectory(Service):
         return changed
 
     def expiries(self) -> Mapping[str, float]:
-        """When the certificate served for each name expires, in Unix seconds."""
-        return {name: each.not_after.timestamp() for name, each in self._snapshot.names.items()}
+        """When clients begin to refuse what is served for each name, in Unix seconds: its chain counts."""
+        return {name: choice.expires.timestamp() for name, choice in self._snapshot.names.items()}
+
+    def warnings(self) -> list[str]:
+        """Return what clients may refuse of the certificates in use, and which files are not used, a line each."""
+        now = self._now()
+        in_use = list(self._snapshot.served())
+        lines = [line for each in in_use for line in self._doubts(each, now)]
+        used = {each.identity for each in in_use}
+        lines += [
+            f"{self._name(each)}: not used, there are newer certificates for {', '.join(each.names)}"
+            for each in self._candidates
+            if each.identity not in used
+        ]
+        return lines
+
+    def _doubts(self, served: Served, now: datetime) -> Iterator[str]:
+        for certificate in served.pair.chain:
+            end = certificate.not_valid_after_utc
+            if end - now < NEAR_EXPIRY:
+                what = "has expired" if end <= now else "expires"
+                yield f"{self._name(served)}: its intermediate {_subject(certificate)} {what} on {end:%Y-%m-%d}"
+        if served.missing is not None:
+            yield (
+                f"{self._name(served)}: its chain ends with a certificate of {served.missing}, which is no root that "
+                "this system knows; add the intermediate to the file, or clients may refuse it"
+            )
+
+    def _name(self, served: Served) -> Path:
+        return served.path.relative_to(self.directory)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return self._snapshot.default.options.serverConnectionForTLS(tlsProtocol)
+        options: CertificateOptions = self._snapshot.default.options
+        return options.serverConnectionForTLS(tlsProtocol)
 
     def _context_for(self, server_name: bytes | None) -> SSL.Context | None:
         """The context for a name in SNI, or None for the default, which the connection has already."""
         name = (server_name or b"").decode("ascii", "replace").lower().rstrip(".")
-        served = self._snapshot.names.get(name) or self._snapshot.names.get("*." + name.partition(".")[2])
-        return served.options.getContext() if served is not None else None
+        choice = self._snapshot.names.get(name) or self._snapshot.names.get("*." + name.partition(".")[2])
+        return choice.options.getContext() if choice is not None else None
 
     def _poll(self) -> None:
         try:
@@ -175,13 +161,12 @@ class CertificateDirectory(Service):
             self._files = list_files(self.directory)
         except PemError as error:
             raise CertificateError(f"no certificates in {self.directory}: {error}; {_WANTED}") from error
-        pairs, problems = _read(self._files)
+        pairs, problems = _read(self._files, now)
         known = {each.identity: each for each in before}
         candidates: list[Served] = []
         for pair in pairs:
-            identity = _identity(pair)
             try:
-                candidates.append(known.get(identity) or self._served(identity, pair))
+                candidates.append(known.get(identity_of(pair)) or Served.of(pair))
             except (SSL.Error, TypeError, ValueError) as error:
                 problems[pair.path] = f"OpenSSL does not take it: {openssl_reason(error)}"
         amiss = [f"{path.relative_to(self.directory)}: {problem}" for path, problem in sorted(problems.items())]
@@ -195,35 +180,17 @@ class CertificateDirectory(Service):
             raise CertificateError(f"no usable certificate in {self.directory}: {_listed(amiss)}; {_WANTED}")
         if amiss:
             candidates += known.values()
-        boundaries = chain.from_iterable((each.not_before, each.not_after) for each in candidates)
+        self._candidates = candidates
+        boundaries = chain.from_iterable(
+            (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+            for each in candidates
+            for certificate in each.certificates
+        )
         self._review_at = min((each for each in boundaries if each > now), default=None)
-        return _snapshot(candidates, now)
-
-    def _served(self, identity: bytes, pair: Pair) -> Served:
-        options = CertificateOptions(
-            # Twisted's annotations name pyOpenSSL's own types, which pyOpenSSL deprecates in favour of these.
-            privateKey=pair.key,  # type: ignore[arg-type]
-            certificate=pair.certificate,  # type: ignore[arg-type]
-            extraCertChain=list(pair.chain),  # type: ignore[arg-type]
-            acceptableCiphers=_CIPHERS,
-            acceptableProtocols=[b"http/1.1"],
-            enableSessionTickets=True,
-            contextForServerName=self._context_for,
-        )
-        options.getContext()  # made and kept now: what OpenSSL refuses must not come up in a handshake
-        certificate = pair.certificate
-        return Served(
-            identity=identity,
-            path=pair.path,
-            names=names(certificate) or (pair.path.name,),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            authority=is_authority(certificate),
-            options=options,
-        )
+        return choose(candidates, now, self._context_for)
 
     def _out_of_time(self, served: Served, now: datetime) -> str:
-        path = served.path.relative_to(self.directory)
+        path = self._name(served)
         if now >= served.not_after:
             return f"{path}: expired on {served.not_after:%Y-%m-%d}"
         return f"{path}: not valid before {served.not_before:%Y-%m-%d %H:%M} UTC"
@@ -232,14 +199,16 @@ class CertificateDirectory(Service):
         self._log.info(message, directory=str(self.directory), names=sorted(self._snapshot.names))
         for problem in self.problems:
             self._log.warn("certificates of {directory}: {problem}", directory=str(self.directory), problem=problem)
+        for warning in self.warnings():
+            self._log.warn("certificates of {directory}: {warning}", directory=str(self.directory), warning=warning)
 
     def _report_expiry(self) -> None:
         """Once a day for each certificate that expires soon or has expired."""
         now, seconds = self._now(), self._reactor.seconds()
-        served = {each.identity: each for each in self._snapshot.names.values()}
+        served = {each.identity: each for each in self._snapshot.served()}
         self._reported = {identity: at for identity, at in self._reported.items() if identity in served}
         for identity, each in served.items():
-            left = each.not_after - now
+            left = each.expires - now
             if left >= NEAR_EXPIRY or seconds < self._reported.get(identity, -ONE_DAY) + ONE_DAY:
                 continue
             self._reported[identity] = seconds
@@ -248,14 +217,14 @@ class CertificateDirectory(Service):
                     "the certificate for {names} expires in {days:.1f} days, on {expiry}; its file is {path}",
                     names=each.names,
                     days=left / timedelta(days=1),
-                    expiry=each.not_after.isoformat(),
+                    expiry=each.expires.isoformat(),
                     path=str(each.path),
                 )
             else:
                 self._log.error(
                     "the certificate for {names} expired on {expiry}, clients refuse it; its file is {path}",
                     names=each.names,
-                    expiry=each.not_after.isoformat(),
+                    expiry=each.expires.isoformat(),
                     path=str(each.path),
                 )
 
@@ -276,7 +245,7 @@ _WANTED: Final = (
 )
 
 
-def _read(files: Files) -> tuple[list[Pair], dict[Path, str]]:
+def _read(files: Files, now: datetime) -> tuple[list[Pair], dict[Path, str]]:
     problems: dict[Path, str] = {}
     read = []
     for path, status in files.items():
@@ -286,26 +255,12 @@ def _read(files: Files) -> tuple[list[Pair], dict[Path, str]]:
             read.append(read_pem(path))
         except PemError as error:
             problems[path] = str(error)
-    pairs, unpaired = pair_up(read)
+    pairs, unpaired = pair_up(read, now)
     return pairs, unpaired | problems
 
 
-def _snapshot(candidates: Iterable[Served], now: datetime) -> Snapshot:
-    chosen: dict[str, Served] = {}
-    for each in candidates:
-        for name in each.names:
-            best = chosen.get(name)
-            if best is None or each.rank(now) > best.rank(now):
-                chosen[name] = each
-    default = min(chosen.values(), key=lambda each: each.default_rank(now))
-    return Snapshot(MappingProxyType(chosen), default)
-
-
-def _identity(pair: Pair) -> bytes:
-    digest = sha256()
-    for certificate in (pair.certificate, *pair.chain):
-        digest.update(certificate.public_bytes(Encoding.DER))
-    return digest.digest()
+def _subject(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or "without a name"
 
 
 def _listed(problems: list[str]) -> str:

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -138,7 +139,7 @@ def read_pem(path: Path) -> PemFile:
     return PemFile(path, tuple(certificates), tuple(keys))
 
 
-def pair_up(files: Iterable[PemFile]) -> tuple[list[Pair], dict[Path, str]]:
+def pair_up(files: Iterable[PemFile], now: datetime) -> tuple[list[Pair], dict[Path, str]]:
     """The usable pairs, and what is wrong with files whose key or certificate has no counterpart.
 
     A certificate that may sign others and has no key is an intermediate or a root, and nothing is wrong with it.
@@ -156,7 +157,7 @@ def pair_up(files: Iterable[PemFile]) -> tuple[list[Pair], dict[Path, str]]:
             if fingerprint in keys:
                 unmatched.pop(fingerprint, None)
                 if certificate not in pairs:
-                    chain = _chain(certificate, [*file.certificates, *everything])
+                    chain = _chain(certificate, [*file.certificates, *everything], now)
                     pairs[certificate] = Pair(file.path, certificate, keys[fingerprint][0], chain)
             elif not is_authority(certificate):
                 problems[file.path] = f"no private key here fits the certificate of {', '.join(names(certificate))}"
@@ -187,14 +188,17 @@ def is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _chain(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+def _chain(
+    certificate: x509.Certificate, pool: Sequence[x509.Certificate], now: datetime
+) -> tuple[x509.Certificate, ...]:
+    """Return the intermediates up to the root; of several with one key a valid one, first that of the own file."""
     chain: list[x509.Certificate] = []
     while len(chain) < MAX_CHAIN:
         last = chain[-1] if chain else certificate
-        issuer = next((each for each in pool if each not in chain and _signed(last, each)), None)
-        if issuer is None:
+        issuers = [each for each in pool if each not in chain and _signed(last, each)]
+        if not issuers:
             break
-        chain.append(issuer)
+        chain.append(max(issuers, key=lambda each: each.not_valid_before_utc <= now < each.not_valid_after_utc))
     return tuple(chain)
 
 

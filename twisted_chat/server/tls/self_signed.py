@@ -65,7 +65,7 @@ def _general_name(name: str) -> x509.GeneralName | None:
 
 def _suitable(path: Path, wanted: list[x509.GeneralName], now: datetime) -> bool:
     try:
-        pairs, _ = pem.pair_up([pem.read_pem(path)])
+        pairs, _ = pem.pair_up([pem.read_pem(path)], now)
     except pem.PemError:
         return False
     return any(
