@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.conftest import World
+from tests.core.conftest import Member, World
 from tests.core.histories import at, complete, lost, more, nothing_after, publication, publications
+from twisted_chat.core import room as module
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Since
 from twisted_chat.core.room import PAGE
 
@@ -254,6 +255,7 @@ def test_a_slow_client_is_given_no_more_until_it_resumes(world: World) -> None:
     world.room.sync()
     world.archive.answer(nothing_after(at(12)))
     assert member.heard == [6, 7]
+    member.can_take = True
     world.room.resume(member)
     assert world.archive.questions == [Since(at(7), PAGE)]
     world.deliver(13)
@@ -266,6 +268,93 @@ def test_the_last_page_needs_no_pause(world: World) -> None:
     world.room.join(member, since=at(9))
     world.archive.answer(complete(10, 10))
     assert member.heard == [10, ("live", at(10))]
+
+
+@pytest.fixture
+def two_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are asked after each two publications whether they take more."""
+    monkeypatch.setattr(module, "PIECE_BYTES", 4)
+
+
+def fills_up(member: Member, *, after: int) -> None:
+    """Let a member take no more once it has heard so many things since."""
+    last = len(member.heard) + after
+
+    def count() -> None:
+        member.can_take = len(member.heard) < last
+
+    member.can_take, member.when_told = True, count
+
+
+@pytest.mark.usefixtures("two_in_a_piece")
+@pytest.mark.parametrize("newest", [0, 9])
+def test_a_client_is_given_of_an_answer_what_it_takes_and_asks_for_the_rest(world: World, newest: int) -> None:
+    member = world.new_member()
+    fills_up(member, after=3)
+    world.room.join(member, since=None if newest else at(1), newest=newest)
+    world.archive.answer(complete(2, 10))
+    assert member.heard == [2, 3, 4, 5]
+    assert world.archive.questions == []
+    world.deliver(11)
+    fills_up(member, after=1)
+    world.room.resume(member)
+    assert world.archive.questions == [Since(at(5), 8)], "it is not read again and again for nothing"
+    world.archive.answer(more(6, 10, top=11))
+    assert member.heard == [2, 3, 4, 5, 6, 7]
+    fills_up(member, after=9)
+    world.room.resume(member)
+    assert world.archive.questions == [Since(at(7), 4)]
+    world.archive.answer(complete(8, 11))
+    assert member.heard == [*range(2, 12), ("live", at(11))]
+    assert world.archive.questions == []
+
+
+@pytest.mark.usefixtures("two_in_a_piece")
+def test_a_client_that_takes_more_again_is_asked_for_more(world: World) -> None:
+    member = world.new_member()
+    fills_up(member, after=1)
+    world.room.join(member, since=at(1))
+    world.archive.answer(more(2, 8, top=10))
+    fills_up(member, after=99)
+    world.room.resume(member)
+    assert world.archive.questions == [Since(at(3), 4)]
+    world.archive.answer(more(4, 7, top=10))
+    assert world.archive.questions == [Since(at(7), 8)]
+
+
+def test_one_that_leaves_between_two_pieces_is_given_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_BYTES", 1)
+    member = world.new_member()
+    member.when_told = lambda: world.room.leave(member)
+    world.room.join(member, newest=9)
+    world.archive.answer(complete(2, 10))
+    assert member.heard == [2]
+    assert world.archive.questions == []
+
+
+def test_what_waited_is_not_given_to_one_that_takes_no_more(world: World) -> None:
+    member = world.new_member()
+    world.room.join(member, since=at(9))
+    world.deliver(11, 12)
+    fills_up(member, after=2)
+    world.archive.answer(complete(10, 10))
+    assert member.heard == [10, 11]
+    world.deliver(13)
+    fills_up(member, after=9)
+    world.room.resume(member)
+    world.archive.answer(complete(12, 13))
+    assert member.heard == [10, 11, 12, 13, ("live", at(13))]
+
+
+def test_what_waits_for_an_answer_is_bounded_in_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_BYTES", 5)
+    member = world.new_member()
+    world.room.join(member, since=at(9))
+    world.deliver(11, 13)
+    world.archive.answer(complete(10, 10))
+    assert world.archive.questions == [Since(at(10), PAGE)]
+    world.archive.answer(complete(11, 13))
+    assert member.heard == [10, 11, 12, 13, ("live", at(13))]
 
 
 def test_resume_means_nothing_to_others(world: World) -> None:

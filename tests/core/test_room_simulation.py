@@ -31,8 +31,10 @@ def test_whatever_happens_the_promise_holds(first: int) -> None:
 # Rooms that break one rule each. Not here: rules that only save time, as `check` or another question would find out
 # too. The tests of single rules have them.
 
-_continues, _synced, _answered, _settle, _join = (
+_continues, _pieces, _offer, _synced, _answered, _settle, _join = (
     publication.continues,
+    module._pieces,
+    Room._offer,
     Room._synced,
     Room._answered,
     Room._settle,
@@ -77,8 +79,8 @@ def _any_answer(room: Room[Any], member: Any, catching: Any, _: int, answer: His
 def _keep_the_oldest(room: Room[Any], publication: Publication) -> None:
     if not room._syncing:
         room._follow(publication)
-    elif len(room._buffer) < module.WAITING:
-        room._buffer.append(publication)
+    elif len(room._buffer.publications) < module.WAITING:
+        room._buffer.keep(publication)
 
 
 def _jump_alone(room: Room[Any], top: Position) -> None:
@@ -87,9 +89,18 @@ def _jump_alone(room: Room[Any], top: Position) -> None:
 
 def _offer_to_slow_ones(room: Room[Any], member: Any, catching: Any, publication: Publication) -> None:
     if catching.state is module._State.ANSWER:
-        room._keep(catching, publication)
+        catching.buffer.keep(publication)
     else:
         room._give(member, catching, publication)
+
+
+def _offer_to_those_that_are_answered(room: Room[Any], member: Any, catching: Any, publication: Publication) -> None:
+    if catching.state is not module._State.ANSWER:
+        _offer(room, member, catching, publication)
+
+
+def _last_piece(publications: Any) -> list[Any]:
+    return list(_pieces(publications))[-1:]
 
 
 def _settle_by_offset(room: Room[Any], member: Any, catching: Any) -> None:
@@ -132,7 +143,9 @@ MUTATIONS: Final[dict[str, tuple[object, str, object]]] = {
     "the same is taken twice": (module, "continues", lambda at, new: new.position == at or _continues(at, new)),
     "nothing waits for the room": (Room, "deliver", lambda room, new: None if room._syncing else room._follow(new)),
     "only the oldest wait for the room": (Room, "deliver", _keep_the_oldest),
-    "nothing waits for a member": (Room, "_keep", _nothing),
+    "nothing waits for a member": (Room, "_offer", _offer_to_those_that_are_answered),
+    "only the end of an answer is given": (module, "_pieces", _last_piece),
+    "slow clients are given all": (Room, "_wait_for_client", _nothing),
     "nothing is offered": (Room, "_offer", _nothing),
     "slow clients are offered more": (Room, "_offer", _offer_to_slow_ones),
     "slow clients are forgotten": (Room, "resume", _nothing),

@@ -17,7 +17,7 @@ No I/O and no clock: questions go through a `Archive`, whose answers are passed 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -26,10 +26,16 @@ from typing import Final, Generic, Protocol, TypeVar
 from twisted_chat.core.publication import History, Newest, Position, Proof, Publication, Question, Since, continues
 
 PAGE: Final = 200
-"""Publications asked for at a time."""
+"""Publications asked for at a time, at most."""
+
+PIECE_BYTES: Final = 32 * 1024
+"""Bytes of an answer that a member is given before it is asked whether it takes more."""
 
 WAITING: Final = 1_000
 """Publications that wait for an answer, per room and per member; beyond it they are forgotten and asked for again."""
+
+WAITING_BYTES: Final = 1024 * 1024
+"""Bytes of those publications, with the same consequence."""
 
 
 class Member(Protocol):
@@ -88,6 +94,36 @@ class _State(Enum):
     """Its client, which reads slowly: it asks on when it can take more."""
 
 
+class _Buffer:
+    """Publications that wait for an answer. At its bound it forgets all of them, and is `overflown`."""
+
+    __slots__ = ("_bytes", "overflown", "publications")
+
+    def __init__(self) -> None:
+        self.publications: list[Publication] = []
+        self.overflown = False
+        self._bytes = 0
+
+    def keep(self, publication: Publication) -> None:
+        size = len(publication.data)
+        if len(self.publications) < WAITING and self._bytes + size <= WAITING_BYTES:
+            self.publications.append(publication)
+            self._bytes += size
+        else:
+            self.take()
+            self.overflown = True
+
+    def take(self) -> list[Publication]:
+        """Return what waits, and keep nothing."""
+        publications, self.publications, self._bytes = self.publications, [], 0
+        return publications
+
+    def reset(self) -> None:
+        """Forget what waits, and that anything was forgotten: it is asked for."""
+        self.take()
+        self.overflown = False
+
+
 @dataclass(eq=False, slots=True)
 class _CatchingUp:
     """One member that is not live: where it stands, what it waits for, and what came meanwhile."""
@@ -96,8 +132,9 @@ class _CatchingUp:
     newest: int = 0
     state: _State = _State.ANSWER
     question: int = 0
-    overflown: bool = False
-    buffer: list[Publication] = field(default_factory=list)
+    limit: int | None = None
+    """Publications to ask for next, twice what its client took of an answer that was too much; None: a `PAGE`."""
+    buffer: _Buffer = field(default_factory=_Buffer)
     left: Position | None = None
     """Where it stood before it was told `reset`."""
     begin: Position | None = None
@@ -116,8 +153,7 @@ class Room(Generic[M]):
         self._asks_since = False  # the first question is where the history stands
         self._mark = 0
         self._question = 0
-        self._overflown = False
-        self._buffer: list[Publication] = []
+        self._buffer = _Buffer()
         self._questions: deque[tuple[Question, Callable[[History | None], None]]] = deque()
         self._asking = False
 
@@ -129,11 +165,8 @@ class Room(Generic[M]):
             self._note_beginning(publication)
         if not self._syncing:
             self._follow(publication)
-        elif len(self._buffer) < WAITING:
-            self._buffer.append(publication)
         else:
-            self._overflown = True
-            self._buffer.clear()
+            self._buffer.keep(publication)
 
     def _note_beginning(self, publication: Publication) -> None:
         """Who does not know where it stands began before the first publication that comes.
@@ -171,10 +204,9 @@ class Room(Generic[M]):
         self._syncing = True
         self._question += 1
         question: Question = Newest(0)
-        self._mark = len(self._buffer)
+        self._mark = len(self._buffer.publications)
         if self._asks_since and self.position is not None:
-            self._buffer.clear()  # the answer contains it
-            self._overflown = False
+            self._buffer.reset()  # the answer contains it
             question = Since(self.position, PAGE)
         self._put(question, partial(self._synced, self._question))
 
@@ -182,7 +214,7 @@ class Room(Generic[M]):
         """The relay lost its link: what it says next may not continue what it said before. `sync` follows."""
         self._syncing = True
         self._question += 1  # an answer under way is void
-        self._buffer.clear()
+        self._buffer.take()
         self._asks_since = self.position is not None  # what came until now may be all that tells where we began
 
     def check(self, top: Position) -> None:
@@ -200,7 +232,7 @@ class Room(Generic[M]):
         if answer is None:
             self._archive.retry(lambda: self.sync() if question == self._question else None)
             return
-        again = self._overflown
+        again = self._buffer.overflown
         if self.position is None or answer.proof is Proof.LOST:
             self._jump(answer.top)
         elif self._asks_since:
@@ -211,16 +243,16 @@ class Room(Generic[M]):
                 self.position = answer.top  # another one where the room is empty: relays forget the old in time
         else:
             # It did not ask from there. What came proves it, or what is to come, or the next answer
-            came = [self.position, *(each.position for each in self._buffer)]
-            first = self._mark == 0 and bool(self._buffer) and continues(answer.top, self._buffer[0])
+            kept = self._buffer.publications
+            came = [self.position, *(each.position for each in kept)]
+            first = self._mark == 0 and bool(kept) and continues(answer.top, kept[0])
             again = again or not (first or answer.top in came[self._mark :] or _is_ahead(answer.top, came[-1]))
         self._asks_since = True
         if again:
             self.sync()
             return
         self._syncing = False
-        waiting, self._buffer = self._buffer, []
-        for publication in waiting:
+        for publication in self._buffer.take():
             if not self._follow(publication):
                 return  # the rest is in the next answer
         self._align()
@@ -238,7 +270,7 @@ class Room(Generic[M]):
         for member, catching in list(self._catching.items()):
             if catching.state is _State.ANSWER and self._catching.get(member) is catching:
                 catching.begin = None  # where that was, and what came since, is of no history any more
-                catching.buffer.clear()
+                catching.buffer.take()
                 self._ask(member, catching)
 
     def _align(self) -> None:
@@ -298,9 +330,8 @@ class Room(Generic[M]):
         at = catching.position
         question: Question = Newest(catching.newest)
         if at is not None:
-            catching.buffer.clear()  # the answer contains it
-            catching.overflown = False
-            question = Since(at, PAGE)
+            catching.buffer.reset()  # the answer contains it
+            question = Since(at, catching.limit or PAGE)
         self._put(question, partial(self._answered, member, catching, catching.question))
 
     def _answered(self, member: M, catching: _CatchingUp, number: int, answer: History | None) -> None:
@@ -320,32 +351,47 @@ class Room(Generic[M]):
         elif answer.proof is Proof.LOST:
             catching.left = catching.position
             member.reset(answer.top)
-        if publications:
-            member.receive(publications)
-        if not current():
-            return
-        catching.position = position
-        if more and not member.writable():
-            catching.state = _State.CLIENT
-            catching.buffer.clear()  # it is in the answer that follows `resume`
-        elif more or catching.overflown or (began and position != answer.top and self._misses(catching)):
+        given = 0
+        for piece in _pieces(publications):
+            if given and not member.writable():
+                break
+            member.receive(piece)
+            if not current():
+                return
+            given += len(piece)
+        rest = len(publications) - given
+        catching.position = publications[given - 1].position if rest else position
+        if rest:
+            catching.limit = min(PAGE, 2 * given)
+        elif catching.limit is not None:
+            catching.limit = min(PAGE, 2 * catching.limit)
+        if rest or (more and not member.writable()):
+            self._wait_for_client(catching)
+        elif more or catching.buffer.overflown or (began and position != answer.top and self._misses(catching)):
             self._ask(member, catching)
         else:
             self._caught_up(member, catching)
 
+    def _wait_for_client(self, catching: _CatchingUp) -> None:
+        """Keep nothing for a client that takes nothing: what follows is in the answer after `resume`."""
+        catching.state = _State.CLIENT
+        catching.buffer.take()
+
     def _misses(self, catching: _CatchingUp) -> bool:
         """Whether neither what waits nor the room goes on where it began."""
         assert catching.position is not None
-        if catching.buffer:
-            return not continues(catching.position, catching.buffer[0])
+        if catching.buffer.publications:
+            return not continues(catching.position, catching.buffer.publications[0])
         return self.position is not None and _is_ahead(self.position, catching.position)
 
     def _caught_up(self, member: M, catching: _CatchingUp) -> None:
         catching.state = _State.ROOM
-        waiting, catching.buffer = catching.buffer, []
-        for publication in waiting:
+        for publication in catching.buffer.take():
             if not self._waits_for_room(member, catching):
                 return  # it left or asked again: the rest is in that answer
+            if not member.writable():
+                self._wait_for_client(catching)
+                return
             self._give(member, catching, publication)
         if self._waits_for_room(member, catching):
             self._settle(member, catching)
@@ -356,7 +402,7 @@ class Room(Generic[M]):
     def _offer(self, member: M, catching: _CatchingUp, publication: Publication) -> None:
         """The room goes on: give the publication to a member that is catching up, or keep it for when it can tell."""
         if catching.state is _State.ANSWER:
-            self._keep(catching, publication)
+            catching.buffer.keep(publication)
         elif catching.state is _State.ROOM:
             self._give(member, catching, publication)
             if self._waits_for_room(member, catching):
@@ -371,13 +417,6 @@ class Room(Generic[M]):
             member.receive((publication,))
         elif not _known(catching.position, publication):
             self._ask(member, catching)
-
-    def _keep(self, catching: _CatchingUp, publication: Publication) -> None:
-        if len(catching.buffer) < WAITING:
-            catching.buffer.append(publication)
-        else:
-            catching.overflown = True
-            catching.buffer.clear()
 
     def _settle(self, member: M, catching: _CatchingUp) -> None:
         """Make it live if it met the room. One that is ahead waits until the room comes to where it is."""
@@ -400,6 +439,16 @@ def _beginning(begin: Position | None, answer: History) -> tuple[tuple[Publicati
         return answer.publications, top
     publications = tuple(each for each in answer.publications if each.position.offset <= begin.offset)
     return publications, publications[-1].position if publications else begin
+
+
+def _pieces(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:
+    """Cut an answer where `PIECE_BYTES` are reached."""
+    start = size = 0
+    for end, publication in enumerate(publications, 1):
+        size += len(publication.data)
+        if size >= PIECE_BYTES or end == len(publications):
+            yield publications[start:end]
+            start, size = end, 0
 
 
 def _is_ahead(position: Position, other: Position) -> bool:

@@ -18,8 +18,9 @@ from twisted.internet.task import Clock, deferLater
 from tests.conftest import LoggedFailures
 from tests.relay.conftest import Events
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.core.publication import Newest, Position, Proof, Published, Since
+from twisted_chat.core.publication import History, Newest, Position, Proof, Published, Question, Since
 from twisted_chat.relay.interface import HistoryLimits, RelayError
+from twisted_chat.relay.sqlite import thread
 from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 from twisted_chat.relay.sqlite.relay import READY_SECONDS, SWEEP_SECONDS, SqliteRelay
 from twisted_chat.relay.sqlite.thread import BATCH, IRelayReactor, QueueLimits
@@ -210,6 +211,34 @@ async def test_too_many_questions_are_refused(relay: SqliteRelay, gate: Gate) ->
     gate.open()
     await published
     assert [len(history.publications) for history in await gatherResults(taken)] == [1] * 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_long_answers_are_given_out_before_more_are_read(
+    relay: SqliteRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "ANSWER_BYTES", 1_000)
+    for _ in range(10):
+        await relay.publish("r", bytes(200))
+    read: list[History] = []
+    history = ChatDatabase.history
+
+    def counted(database: ChatDatabase, room: str, question: Question, now: float) -> History:
+        read.append(history(database, room, question, now))
+        return read[-1]
+
+    monkeypatch.setattr(ChatDatabase, "history", counted)
+    questions = [Newest(10), Newest(1), Newest(2), Newest(5), Newest(10), Newest(0), Newest(0)]
+    held: list[int] = []
+    given: list[History] = []
+
+    def take(answer: History) -> None:
+        given.append(answer)
+        held.append(len(read) - len(given))
+
+    await gatherResults([relay.history("r", question).addCallback(take) for question in questions])
+    assert [len(answer.publications) for answer in given] == [10, 1, 2, 5, 10, 0, 0]
+    assert held == [0, 2, 1, 0, 0, 1, 0]
 
 
 # Trouble

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.core.publication import Publication, Published
+from twisted_chat.core.publication import History, Publication, Published
 from twisted_chat.relay.presence import refused
 from twisted_chat.relay.sqlite.database import ChatDatabase, Draft
 
@@ -27,6 +27,8 @@ BATCH: Final = 512
 """Publications of one transaction at most: they are delivered in one turn of the reactor."""
 QUESTIONS: Final = 64
 """Questions between two transactions at most."""
+ANSWER_BYTES: Final = 4 << 20
+"""Bytes of histories after which the answers of a round are given out, and the other questions wait for the next."""
 
 
 class IRelayReactor(IReactorTime, IReactorFromThreads):
@@ -172,7 +174,8 @@ class DatabaseThread:
         )
         if writes:
             self._acknowledge(writes, results.stored)
-        for question, answer in zip(questions, results.answers, strict=True):
+        self._questions.extendleft(reversed(questions[len(results.answers) :]))
+        for question, answer in zip(questions, results.answers, strict=False):
             self._answer(question, answer)
         if sweeping and not self._waiting_for_idle:
             self._swept(results.more_to_sweep)
@@ -246,11 +249,21 @@ def _work(
     sweeping: bool,
     now: float,
 ) -> _Results:
-    """A round, on the thread."""
+    """A round, on the thread: all drafts, and as many questions as `ANSWER_BYTES` let it answer."""
     stored = _attempt(lambda: database.store(drafts, now)) if drafts else []
-    answers = [_attempt(partial(ask, database, now)) for ask in questions]
+    answers: list[Any] = []
+    size = 0
+    for ask in questions:
+        if size >= ANSWER_BYTES:
+            break
+        answers.append(_attempt(partial(ask, database, now)))
+        size += _size(answers[-1])
     more = _attempt(lambda: database.sweep(now)) if sweeping else False
     return _Results(stored, answers, more)
+
+
+def _size(answer: object) -> int:
+    return sum(len(each.data) for each in answer.publications) if isinstance(answer, History) else 0
 
 
 def _attempt(call: Callable[[], T]) -> T | Failure:
