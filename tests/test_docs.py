@@ -184,8 +184,8 @@ def test_the_table_of_metrics_has_all_of_ours() -> None:
     supervisor = SupervisorMetrics().families()
     ours |= {name for name, *_ in supervisor if name.startswith("twisted_chat_")}
     # Known when the service says where to ask.
-    names = ["rooms", "members", "outbox_bytes", "requests_waiting", "websockets_throttled", "unfinished_bytes"]
-    names += ["stored_bytes", "stored_bytes_limit", "evicted_rooms"]
+    names = ["rooms", "members", "outbox_bytes", "outbox_bytes_limit", "requests_waiting", "websockets_throttled"]
+    names += ["unfinished_bytes", "stored_bytes", "stored_bytes_limit", "evicted_rooms"]
     ours |= {f"twisted_chat_{name}" for name in names}
     table = marked(DOCS / "deployment.rst", "table of metrics")
     listed = {

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 
+from twisted_chat import fanout
 from twisted_chat.core.errors import ChatError
 from twisted_chat.core.limits import AddressRates, Limits
 from twisted_chat.core.permissions import ANYONE
@@ -290,3 +292,16 @@ def test_many_publications_of_one_turn_do_not_pile_up() -> None:
     assert len(b"".join(outlet.writes).split()) == MOST_QUEUED
     fixture.clock.advance(0)
     assert len(b"".join(outlet.writes).split()) == MOST_QUEUED + 1
+
+
+def test_much_is_written_in_pieces_of_whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "PIECE_BYTES", 6)
+    fixture = Fixture()
+    _, outlet = fixture.member(Plain())
+    _, other = fixture.member(Plain("longer:"))
+    for offset in range(1, 6):
+        fixture.audience.publish(publication(offset))
+    fixture.audience.flush()
+    assert outlet.writes == [b"1 2 3 ", b"4 5 "]
+    assert other.writes == [b"longer:%d " % offset for offset in range(1, 6)]
+    assert fixture.delivered == 10

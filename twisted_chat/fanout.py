@@ -43,6 +43,9 @@ class Turn:
 SLICE: Final = 1_000
 """Members of one room that are written to before others are heard: a few milliseconds."""
 
+PIECE_BYTES: Final = 64 * 1024
+"""Bytes that are written to a member at once, unless one frame has more: in between it can say that it is full."""
+
 MOST_QUEUED: Final = 256
 """Publications and events of one room that wait for the end of a turn; at that many they are written at once."""
 
@@ -168,9 +171,9 @@ class RoomAudience:
             if group.queue:
                 outlets = list(group.members.values())
                 self._written += len(group.queue) * len(outlets)
-                data = b"".join(group.queue)
+                for data in _joined(group.queue):
+                    self._slices.extend((data, outlets[at : at + SLICE]) for at in range(0, len(outlets), SLICE))
                 group.queue.clear()
-                self._slices.extend((data, outlets[at : at + SLICE]) for at in range(0, len(outlets), SLICE))
 
     def _go_on(self, most: float = inf) -> None:
         """Write what was taken: all of it, or until `most` members have got something."""
@@ -181,3 +184,19 @@ class RoomAudience:
         if self._written and not self._slices:
             written, self._written = self._written, 0
             self._delivered(written, self._oldest)
+
+
+def _joined(frames: list[bytes]) -> list[bytes]:
+    """Join frames into pieces of `PIECE_BYTES` at most."""
+    whole = b"".join(frames)
+    if len(whole) <= PIECE_BYTES:
+        return [whole]
+    pieces: list[list[bytes]] = [[]]
+    size = 0
+    for frame in frames:
+        if size and size + len(frame) > PIECE_BYTES:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(frame)
+        size += len(frame)
+    return [b"".join(piece) for piece in pieces]

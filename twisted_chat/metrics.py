@@ -171,6 +171,7 @@ class Metrics:
         rooms: Callable[[], int] | None = None,
         members: Callable[[], int] | None = None,
         outbox: Callable[[], int] | None = None,
+        outbox_limit: Callable[[], int] | None = None,
         requests: Callable[[], int] | None = None,
         throttled: Callable[[], int] | None = None,
         certificates: Callable[[], Mapping[str, float]] | None = None,
@@ -182,7 +183,9 @@ class Metrics:
         members
             memberships: a client that is in three rooms counts three times
         outbox
-            bytes waiting for clients that read slowly
+            bytes waiting for clients that read slowly, wherever they wait
+        outbox_limit
+            how many of them there may be
         requests
             HTTP requests waiting for their turn, or until the rate of their address allows them
         throttled
@@ -196,6 +199,8 @@ class Metrics:
             self._watched.number("twisted_chat_members", "Memberships in rooms on this node.", members)
         if outbox is not None:
             self._watched.number("twisted_chat_outbox_bytes", "Bytes waiting for clients that read slowly.", outbox)
+        if outbox_limit is not None:
+            self._watched.number("twisted_chat_outbox_bytes_limit", "How many of them may wait.", outbox_limit)
         if requests is not None:
             self._watched.number("twisted_chat_requests_waiting", "HTTP requests waiting for turn or rate.", requests)
         if throttled is not None:

@@ -46,6 +46,7 @@ from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.host_resource import HostSite
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
+from twisted_chat.server.http.waiting import WaitingBytes
 from twisted_chat.server.room_resource import RoomResource
 from twisted_chat.server.site import site_resource
 from twisted_chat.server.tls.certificates import CertificateError
@@ -69,6 +70,9 @@ MISTAKES: Final = (
 PATIENCE: Final = 15.0
 """Seconds that who connects is kept waiting for a relay that is starting; from then on it is told to try again."""
 
+
+MEASURE_SECONDS: Final = 5.0
+"""Seconds between two looks at what waits for clients: a little on very many connections is not noticed otherwise."""
 
 SHORT: Final = 10_000
 """Connections to the ports besides WebSockets and event streams: those on which something is asked, or nothing."""
@@ -129,7 +133,8 @@ class ChatService(Service):
             environ=environ,
         )
         self.hub: Final = Hub(self.relay, reactor, self.metrics)
-        self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time)
+        self._waiting_bytes: Final = WaitingBytes(reactor, limits.waiting_bytes)
+        self.connections: Final = Connections(self.hub, limits, self.metrics, reactor, time.time, self._waiting_bytes)
         self.control: Final = Control(self.hub, self.relay, self.connections, reactor, time.time, config.history)
         self.nodes: Final = Nodes(self.relay, reactor, _node_name(process), self._about)
         self.sockets: Final = RoomSocketFactory(self.connections, compression=config.compression)
@@ -150,6 +155,7 @@ class ChatService(Service):
             limits=_http_limits(limits, proxies=config.trusted_proxies > 0),
             clients=self.admission,
             requests=limits.requests_per_address,
+            waiting_bytes=self._waiting_bytes,
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )
@@ -161,6 +167,8 @@ class ChatService(Service):
         self._admin_site: Final = ChatSite(admin, reactor=reactor)
         self._beat: Final = LoopingCall(self.connections.heartbeat.tick)
         self._beat.clock = reactor
+        self._measuring: Final = LoopingCall(self._waiting_bytes.check)
+        self._measuring.clock = reactor
         # Whoever speaks to systemd takes its variables away, so that no child does.
         notifier = Notifier(environ)
         self._link: Final = Link(reactor) if process is not None else None
@@ -176,7 +184,8 @@ class ChatService(Service):
         self.metrics.watch(
             rooms=lambda: len(self.hub.rooms),
             members=self.hub.member_count,
-            outbox=self.connections.backlog,
+            outbox=self._waiting_bytes.measure,
+            outbox_limit=lambda: self._waiting_bytes.limit,
             requests=self.site.waiting,
             throttled=self.connections.throttled,
             certificates=self._listening.expiries,
@@ -269,6 +278,7 @@ class ChatService(Service):
         for service in self.services:
             service.startService()
         self._beat.start(self.connections.heartbeat.seconds, now=False)
+        self._measuring.start(MEASURE_SECONDS, now=False)
         self._waiting = self._reactor.callLater(PATIENCE, self._accept)
         self.relay.start(self.hub).addCallbacks(self._follow, self._failed)
         if self._link is not None:
@@ -391,8 +401,10 @@ class ChatService(Service):
         self.nodes.stop()
         self.control.stop()
         await self.relay.stop()
-        if self._beat.running:
-            self._beat.stop()
+        for call in (self._beat, self._measuring):
+            if call.running:
+                call.stop()
+        self._waiting_bytes.stop()
         if self._admin is not None:
             await self._admin.stop()
         await self._admin_site.shutdown()

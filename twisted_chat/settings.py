@@ -320,6 +320,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Requests a second of one address, of any kind, but not those with an API key.",
     ),
     Setting("limit-outbox-bytes", _bytes(4096), "BYTES", "What may wait for one client that reads slowly."),
+    Setting("limit-waiting-bytes", _bytes(1 << 20), "BYTES", "What may wait for all clients of a process together."),
     Setting(
         "limit-consumer-bytes-per-client", _bytes(4096), "BYTES", "What one client may have waiting for consumers."
     ),

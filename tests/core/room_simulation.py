@@ -363,7 +363,7 @@ class Client:
             world = self.simulation
             world.met["joins"] += 1
             self.connection = Connection(self, world.random.choice(world.nodes))
-            self.connection.node.room.join(self.connection, self.position, world.random.choice([0, 0, 2, 20]))
+            self.connection.node.room.join(self.connection, self.position, world.random.choice([0, 0, 2]))
 
     def come_back(self) -> None:
         """Disconnect, and connect to any node after a while."""
@@ -437,8 +437,8 @@ class Simulation:
             self.at_once = 0.0 if self.in_turn else choose([0, 0, 0.5, 1])
             self.slowness, self.leaving = choose([0, 0.3]), choose([0, 0, 0.02])
             self.page, self.waiting = choose([1, 2, self.page]), choose([1, 3, self.waiting])
-            self.piece_bytes = choose([1, 5, self.piece_bytes])
-            self.waiting_bytes = choose([3, 8, self.waiting_bytes])
+            self.piece_bytes = choose([1, self.piece_bytes])
+            self.waiting_bytes = choose([5, self.waiting_bytes, self.waiting_bytes])
 
     def _choose_events(self) -> None:
         busy = self.random.choice(BUSY)
@@ -510,7 +510,7 @@ class Simulation:
             node.check()
 
     def run(self) -> None:
-        bounds = {"PIECE_BYTES": self.piece_bytes, "WAITING_BYTES": self.waiting_bytes}
+        bounds: dict[str, Any] = {"PIECE_BYTES": self.piece_bytes, "WAITING_BYTES": self.waiting_bytes}
         with mock.patch.multiple(module, PAGE=self.page, WAITING=self.waiting, **bounds):
             while self._calls:
                 self.now, _, call, arguments = heapq.heappop(self._calls)

@@ -237,6 +237,7 @@ class InMemoryServer:
             reactor=self.clock,
             clients=self.admission,
             requests=self.limits.requests_per_address,
+            waiting_bytes=self.connections.waiting_bytes,
             on_refused=self.metrics.refused,
         )
         self.peers: list[Peer] = []

@@ -12,7 +12,10 @@ from twisted.internet.defer import fail
 
 from twisted_chat.auth import SigningKey, TokenKeys, make_token
 from twisted_chat.core.errors import ChatError, Reason
-from twisted_chat.server.connection import EXPIRY_CHECK_SECONDS
+from twisted_chat.core.limits import Limits
+from twisted_chat.core.publication import Position, Publication
+from twisted_chat.server.connection import EXPIRY_CHECK_SECONDS, REPLIES_HELD, REPLIES_HELD_BYTES
+from twisted_chat.server.http.waiting import CHECK_SECONDS
 
 WALL_CLOCK = 1_795_000_000.0
 
@@ -102,10 +105,70 @@ def test_what_waits_for_slow_clients_is_measured(server: Any) -> None:
         socket.transport.producer.pauseProducing()
     server.post({"handle": "ann", "message": "hi"})
     server.clock.advance(0)
-    assert server.connections.backlog() > 2 * len("hi")
+    assert server.connections.waiting_bytes.measure() > 2 * len("hi")
     for socket in (one, other):
         socket.transport.producer.resumeProducing()
-    assert server.connections.backlog() == 0
+    assert server.connections.waiting_bytes.measure() == 0
+
+
+@pytest.mark.parametrize("transport", ["connect", "stream"])
+def test_what_a_transport_holds_is_measured_too_and_the_largest_sent_away(
+    make_server: Callable[..., Any], transport: str
+) -> None:
+    server = make_server(limits=Limits(waiting_bytes=4_000))
+    clients = [getattr(server, transport)(address=f"192.0.2.{number}") for number in range(4)]
+    for number, client in enumerate(clients):
+        client.transport.dataBuffer = b"x" * (900 + 50 * number)  # as a socket's
+        client.transport.producer.pauseProducing()
+    assert server.connections.waiting_bytes.measure() == 3_900
+    clients[0].transport.dataBuffer += b"x" * 50
+    clients[0].transport.producer.pauseProducing()
+    server.clock.advance(CHECK_SECONDS)
+    staying = {connection.address for connection in server.connections.open if connection._reason is None}
+    assert staying == {"192.0.2.0", "192.0.2.1", "192.0.2.2"}, "one address had more than its share"
+    assert server.refusals("too_slow") == 1.0
+
+
+@pytest.mark.parametrize("transport", ["connect", "stream"])
+def test_one_that_is_sent_away_and_does_not_go_is_cut_off(make_server: Callable[..., Any], transport: str) -> None:
+    server = make_server(limits=Limits(waiting_bytes=4_000))
+    client = getattr(server, transport)()
+    connection = only(server)
+    client.transport.dataBuffer = b"x" * 2_000
+    assert connection.give_up() == 2_000
+    server.clock.advance(0)
+    if transport == "connect":
+        assert not client.transport.aborted, "it may be reading"
+        assert connection.give_up() == 2_000
+    server.clock.advance(0)
+    assert client.transport.aborted
+    assert server.refusals("too_slow") == 1.0
+
+
+@pytest.mark.parametrize("transport", ["connect", "stream"])
+def test_one_that_takes_nothing_for_long_is_sent_away(make_server: Callable[..., Any], transport: str) -> None:
+    server = make_server(limits=Limits(ping_interval=100.0, ping_timeout=1_000.0))
+    moving, still = (getattr(server, transport)() for _ in range(2))
+    for client in (moving, still):
+        client.transport.dataBuffer = b"x" * 2_000
+        client.transport.producer.pauseProducing()
+    for beat in range(5):
+        for connection in list(server.connections.open):
+            connection.beat()
+        server.clock.advance(0)
+        assert server.refusals("too_slow") == (1.0 if beat >= 3 else 0.0)
+        moving.transport.dataBuffer = moving.transport.dataBuffer[1:]
+
+
+def test_answers_to_what_was_said_twice_wait_for_history_within_bounds(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.connect()
+    connection = only(server)
+    monkeypatch.setattr(server.hub, "repeat", lambda *_: False)  # it still catches up
+    for _ in range(2 * REPLIES_HELD):
+        connection._repeat(Publication(Position("e", 1, 1), 0, b"x" * 8_192))
+    assert sum(len(each.data) for each in connection._held) == REPLIES_HELD_BYTES
 
 
 @pytest.fixture

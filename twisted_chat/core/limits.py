@@ -51,6 +51,7 @@ class Limits:
     stored_bytes_per_user: Rate = Rate(16_384.0, 16 << 20)
     requests_per_address: Rate = Rate(100.0, 1_000)
     outbox_bytes: int = 1 << 20
+    waiting_bytes: int = 256 << 20
     consumer_bytes_per_client: int = 128 << 10
     consumer_bytes: int = 128 << 20
     streams_per_connection: int = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
+from math import ceil
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,6 +20,7 @@ from twisted_chat.core.session import Session
 from twisted_chat.hub import Hub, at_once
 from twisted_chat.metrics import Metrics, Transport
 from twisted_chat.server.heartbeat import Heartbeat
+from twisted_chat.server.http.waiting import WaitingBytes
 from twisted_chat.server.outbox import Outbox
 from twisted_chat.subscriber import Subscriber
 from twisted_chat.wire import room as wire
@@ -31,6 +33,12 @@ NODE: Final = secrets.token_hex(8)
 
 REPLIES_HELD: Final = 100
 """Answers to repeated messages that wait until a client has caught up; to more it gets none, and repeats itself."""
+
+REPLIES_HELD_BYTES: Final = 64 * 1024
+"""Bytes of those answers."""
+
+STILL_SECONDS: Final = 300.0
+"""Seconds for which a client may take nothing of what waits for it."""
 
 
 EXPIRY_CHECK_SECONDS: Final = 60.0
@@ -50,6 +58,9 @@ class Edge(Protocol):
     def send(self, data: bytes) -> None:
         """Write to the transport."""
 
+    def held_bytes(self) -> int:
+        """Return the bytes that were sent and that the transport still holds."""
+
     def say_goodbye(self, error: ChatError) -> None:
         """End the connection in the way of its wire, giving the reason."""
 
@@ -67,7 +78,11 @@ class Edge(Protocol):
 
 
 class Connections:
-    """All long connections of this node: counts them, and ends them when the server stops."""
+    """All long connections of this node: counts them, and ends them when the server stops.
+
+    waiting_bytes
+        counts and bounds what waits for clients, here and in all that a site answers
+    """
 
     def __init__(
         self,
@@ -76,6 +91,7 @@ class Connections:
         metrics: Metrics,
         reactor: IReactorTime,
         wall_clock: Callable[[], float],
+        waiting_bytes: WaitingBytes | None = None,
     ) -> None:
         self.hub: Final = hub
         self.limits: Final = limits
@@ -83,6 +99,9 @@ class Connections:
         self.reactor: Final = reactor
         self.wall_clock: Final = wall_clock
         self.count: Final = ConnectionCount(limits)
+        self.waiting_bytes: Final = (
+            WaitingBytes(reactor, limits.waiting_bytes) if waiting_bytes is None else waiting_bytes
+        )
         self.incoming: Final = IncomingRates(limits)
         self.open: set[Connection] = set()
         self.heartbeat: Final = Heartbeat(limits.ping_interval, limits.ping_timeout)
@@ -106,10 +125,6 @@ class Connections:
             if connection.session.room == room:
                 connection.close(error)
 
-    def backlog(self) -> int:
-        """Bytes that wait for slow clients."""
-        return sum(connection.outbox.backlog for connection in self.open)
-
     def throttled(self) -> int:
         """Return how many WebSockets are not read from now, because they are beyond a rate."""
         return sum(connection.edge.throttled for connection in self.open)
@@ -118,11 +133,13 @@ class Connections:
         """Count a connection, or raise `ChatError`."""
         self.count.enter(connection.address)
         self.open.add(connection)
+        self.waiting_bytes.add(connection)
         self.heartbeat.add(connection)
 
     def remove(self, connection: Connection) -> None:
         """The inverse."""
         self.open.discard(connection)
+        self.waiting_bytes.discard(connection)
         self.heartbeat.remove(connection)
         self.count.leave(connection.address)
         if not self.open:
@@ -137,6 +154,11 @@ class Connection:
 
     _log = Logger()
 
+    _held_before = 0
+    """What the transport held at the last beat while it was full."""
+    _still = 0
+    """How many beats ago it held something else."""
+
     def __init__(self, all_connections: Connections, edge: Edge, session: Session, address: str | None) -> None:
         self.edge = edge
         self.session: Final = session
@@ -144,13 +166,7 @@ class Connection:
         self._all: Final = all_connections
         self._hub: Final = all_connections.hub
         self._reactor: Final = all_connections.reactor
-        self.outbox: Final = Outbox(
-            self._reactor,
-            edge.send,
-            all_connections.limits.outbox_bytes,
-            too_slow=self._too_slow,
-            drained=self._drained,
-        )
+        self.outbox: Final = Outbox(self._reactor, edge.send, all_connections.limits.outbox_bytes, self)
         self._subscriber: Subscriber | None = None
         self._expiry: IDelayedCall | None = None
         self.began = 0.0
@@ -253,13 +269,45 @@ class Connection:
             return
         self.close(ChatError(Reason.TOKEN_EXPIRED, "the token expired; come back with a new one"))
 
-    def _too_slow(self) -> None:
-        self._all.metrics.refused(Reason.TOO_SLOW.code)
-        self.close(ChatError(Reason.TOO_SLOW, "too much waits to be read; come back with since"))
+    # What waits: an `outbox.Owner`, and a `http.waiting.Holder`
 
-    def _drained(self) -> None:
+    @property
+    def limited_address(self) -> str | None:
+        return self.address
+
+    def held_bytes(self) -> int:
+        return self.edge.held_bytes()
+
+    def waiting_bytes(self) -> int:
+        return self.outbox.backlog + self.edge.held_bytes()
+
+    def grew(self, size: int) -> None:
+        self._all.waiting_bytes.grew(self.address, size)
+
+    def give_up(self) -> int:
+        """Send a client away for which too much waits; one that is sent away and does not go is cut off."""
+        size = self.waiting_bytes()
+        if self._reason is None:
+            self.outbox.give_up()
+        else:
+            self.edge.abort()
+        return size
+
+    def too_slow(self) -> None:
+        if self._reason is None:
+            self._all.metrics.refused(Reason.TOO_SLOW.code)
+            self.close(ChatError(Reason.TOO_SLOW, "too much waits to be read; come back with since"))
+
+    def drained(self) -> None:
         if self._subscriber is not None:
             self._hub.resume(self._subscriber)
+
+    def _stands_still(self) -> bool:
+        """Called each beat: whether the client has long taken nothing of what waits for it."""
+        held = 0 if self.outbox.writable() else self.edge.held_bytes()
+        self._still = self._still + 1 if held and held == self._held_before else 0
+        self._held_before = held
+        return self._still >= ceil(STILL_SECONDS / self._all.limits.ping_interval)
 
     # Commands
 
@@ -326,7 +374,11 @@ class Connection:
 
     def beat(self) -> None:
         """Called every `Limits.ping_interval`: show that the connection lives, and ask for the same."""
-        if self._subscriber is not None and self._reason is None:
+        if self._subscriber is None or self._reason is not None:
+            return
+        if self._stands_still():
+            self.outbox.give_up()
+        else:
             self.edge.beat(told=self._tell_heartbeat())
 
     def judge(self, beats: int) -> None:
@@ -345,8 +397,9 @@ class Connection:
 
     def _repeat(self, publication: Publication) -> None:
         """Answer with a message that was stored before: not while the client still catches up with those before it."""
-        given = self._subscriber is not None and self._hub.repeat(self._subscriber, publication)
-        if not given and len(self._held) < REPLIES_HELD:
+        if self._subscriber is not None and self._hub.repeat(self._subscriber, publication):
+            return
+        if len(self._held) < REPLIES_HELD and sum(len(each.data) for each in self._held) < REPLIES_HELD_BYTES:
             self._held.append(publication)
 
     def _is_live(self) -> None:

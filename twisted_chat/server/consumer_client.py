@@ -258,7 +258,7 @@ class ConsumerClient(Connection):
         """`closed` is told too, and with which code."""
         self._reason = self._reason or reason
 
-    def _drained(self) -> None:
+    def drained(self) -> None:
         for member in list(self._members.values()):
             self._groups.resume(member)
 

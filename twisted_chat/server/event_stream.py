@@ -51,6 +51,10 @@ class EventStream:
         if not self._finished:
             self._request.write(data)
 
+    def held_bytes(self) -> int:
+        channel = cast("Any", self._request).channel
+        return 0 if self._finished or channel is None else int(channel.held_bytes())
+
     def say_goodbye(self, error: ChatError) -> None:
         if error.reason is Reason.TOO_SLOW:
             self.abort()

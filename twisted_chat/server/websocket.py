@@ -19,6 +19,7 @@ from twisted_chat.metrics import Transport
 from twisted_chat.server.compression import accept
 from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.http.limits import SERVER
+from twisted_chat.server.http.transport import held_bytes
 from twisted_chat.server.tls.transport import DirectTLS
 from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
 from twisted_chat.wire.formats import TEXT_FRAMES, CompressedFrames, Format
@@ -135,6 +136,9 @@ class ChatSocket(LeanProtocol):
     def send(self, data: bytes) -> None:
         if self.state == self.STATE_OPEN:
             self.transport.write(data)
+
+    def held_bytes(self) -> int:
+        return held_bytes(self.transport)
 
     def say_goodbye(self, error: ChatError) -> None:
         text = encode_truncate(f"{error.reason.code}: {error.message}", LONGEST_CLOSE_REASON)

@@ -18,9 +18,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from tests.conftest import LoggedFailures
 from tests.server.http.writer import Writer
-from twisted_chat.server.http import http1
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
+from twisted_chat.server.http.waiting import CHECK_SECONDS, WaitingBytes
 
 GET = b"GET / HTTP/1.1\r\nHost: chat.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: chat.test\r\n"
@@ -269,34 +269,33 @@ def test_full_transport_pauses_the_writer_for_as_long_as_it_bears(connect: Any) 
 def test_answers_that_are_not_taken_are_bounded_over_all_connections(
     connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http1, "SITE_LIMIT", 250_000)
     connection = connect()
+    waiting = WaitingBytes(connection.clock, 250_000)
+    monkeypatch.setattr(connection.site, "waiting_bytes", waiting)
+    waiting.add(connection.switch)
 
-    def wait_for_client() -> None:
+    def wait_for_client(size: int) -> None:
         """One answer is more than the system takes at once."""
         connection.send(GET.replace(b"/ ", b"/later ", 1))
         request = connection.tree.requests[-1]
-        request.setHeader("content-length", "100000")
-        request.write(b"x" * 100_000)
+        request.setHeader("content-length", b"%d" % size)
+        request.write(b"x" * size)
         connection.transport.producer.pauseProducing()
+        connection.transport.dataBuffer = b"x" * size  # as a socket's; TLS says in the middle of it that it is full
         request.finish()
 
-    backlog = connection.site.backlog
-    for _ in range(3):  # one after the other is never much
-        wait_for_client()
-        assert backlog.size == 100_000
+    for _ in range(5):  # one after the other is never much
+        wait_for_client(100_000)
+        assert waiting.measure() == 100_000
+        connection.transport.dataBuffer = b""
         connection.transport.producer.resumeProducing()
-        assert backlog.size == 0
-    backlog.size = 120_000  # of others
-    wait_for_client()
-    assert (backlog.size, connection.refused) == (220_000, [])
-    connection.transport.producer.resumeProducing()
-    backlog.size = 160_000
-    wait_for_client()
+        assert waiting.measure() == 0
+    connection.clock.advance(CHECK_SECONDS)
+    assert connection.refused == []
+    wait_for_client(250_001)
+    connection.clock.advance(CHECK_SECONDS)
     assert connection.transport.disconnected
     assert connection.refused == ["stalled"]
-    connection.lose()
-    assert backlog.size == 160_000
 
 
 def test_answer_that_is_not_taken_is_cut_off(connect: Any) -> None:

@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from twisted_chat.server.http.backlog import SITE_LIMIT
 from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.limits import (
     HOST,
@@ -35,7 +34,7 @@ from twisted_chat.server.http.limits import (
     target_too_long,
 )
 from twisted_chat.server.http.request import ChatRequest
-from twisted_chat.server.http.transport import StreamTransport, end_writing
+from twisted_chat.server.http.transport import StreamTransport, end_writing, held_bytes
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
 
 _BEFORE: Final = b"\r\n"
@@ -68,9 +67,17 @@ class Http1Channel(http.HTTPChannel):
         makes another protocol the receiver of everything that the connection still brings, its end included
     first_head
         seconds left for the first request's head: accepting and TLS have used up some of them
+    grew
+        called with how many bytes more wait for the client than before, at most
     """
 
-    def __init__(self, site: HttpSite, hand_over: Callable[[IProtocol], None], first_head: float) -> None:
+    def __init__(
+        self,
+        site: HttpSite,
+        hand_over: Callable[[IProtocol], None],
+        first_head: float,
+        grew: Callable[[int], None] = lambda _: None,
+    ) -> None:
         super().__init__()
         limits = site.limits
         self.site = self.factory = site
@@ -87,7 +94,7 @@ class Http1Channel(http.HTTPChannel):
         """What has come of a head after its request line, and the end of that."""
         self._http10 = False
         self._paced = False
-        self._untaken = 0
+        self._grew: Final = grew
         self._draining = False
         self._closer: IDelayedCall | None = None
         self._unfinished: UnfinishedOfConnection | None = None
@@ -128,7 +135,6 @@ class Http1Channel(http.HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's differ in the default
         if self._closer is not None and self._closer.active():
             self._closer.cancel()
-        self._wait_for_client(0)
         self._give_up()
         super().connectionLost(reason)
 
@@ -336,22 +342,28 @@ class Http1Channel(http.HTTPChannel):
         super().pauseProducing()
         if self._phase is _Phase.ANSWERING and not self._paced:
             self.setTimeout(self._limits.idle_timeout)
-            self._wait_for_client(_length(self.requests[0]))
-
-    def _wait_for_client(self, size: int) -> None:
-        """So many bytes of an answer wait to be taken, or none any more."""
-        backlog = self.site.backlog
-        backlog.size += size - self._untaken
-        self._untaken = size
-        if size and backlog.size > SITE_LIMIT:
-            self.site.refused("stalled")
-            self.abortConnection()
+            # TLS is told in the middle of what it writes.
+            self._grew(max(self.held_bytes(), _length(self.requests[0])))
 
     def resumeProducing(self) -> None:
-        self._wait_for_client(0)
         if self._phase is _Phase.ANSWERING:
             self.setTimeout(None)
         super().resumeProducing()
+
+    def held_bytes(self) -> int:
+        """Bytes that were written and that the system has not taken yet."""
+        return held_bytes(self.transport)
+
+    def waiting_bytes(self) -> int:
+        """Bytes of answers that wait for the client; an event stream counts for itself."""
+        return 0 if self._paced else self.held_bytes()
+
+    def give_up(self) -> int:
+        """Cut off a client that does not take its answers. Return the bytes that waited for it."""
+        size = self.held_bytes()
+        self.site.refused("stalled")
+        self.abortConnection()
+        return size
 
     # Endings
 

@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
 
 from twisted_chat.core.errors import Reason
-from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.fairness import FairTurns
 from twisted_chat.server.http.request_rates import RequestRates
 from twisted_chat.server.http.rotation import Work
+from twisted_chat.server.http.waiting import WaitingBytes
 
 if TYPE_CHECKING:  # it needs the limits itself
     from twisted_chat.server.http.unfinished import UnfinishedBytes
@@ -91,7 +91,8 @@ class HttpSite(Protocol):
     def reactor(self) -> IReactorTime: ...
 
     @property
-    def backlog(self) -> Backlog: ...
+    def waiting_bytes(self) -> WaitingBytes:
+        """What waits for all its clients."""
 
     @property
     def turns(self) -> FairTurns: ...

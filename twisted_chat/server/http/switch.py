@@ -23,7 +23,6 @@ from zope.interface import implementer
 
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import ConnectionCount, Rate, limited_address
-from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.fairness import FairTurns
 from twisted_chat.server.http.http1 import Http1Channel
@@ -34,6 +33,7 @@ from twisted_chat.server.http.request_rates import Clients, RequestRates
 from twisted_chat.server.http.rotation import Work
 from twisted_chat.server.http.transport import StreamTransport, client_host, is_secure
 from twisted_chat.server.http.unfinished import UnfinishedBytes
+from twisted_chat.server.http.waiting import WaitingBytes
 from twisted_chat.server.proxy_protocol import BadProxyHeader
 from twisted_chat.server.rare_log import RareLog
 from twisted_chat.server.tls.certificates import openssl_reason
@@ -110,6 +110,7 @@ class Switch(Protocol):
             self._site.refused(error.reason.code)
             return False
         self._counted = True
+        self._site.waiting_bytes.add(self)
         return True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -118,6 +119,7 @@ class Switch(Protocol):
             self._site.forget(self._held)
         if self._counted:
             self._site.count.leave(self._address)
+            self._site.waiting_bytes.discard(self)
             if self._receiver is None:
                 self._site.charge(self._address)
         if self._receiver is not None:
@@ -130,6 +132,24 @@ class Switch(Protocol):
         self._channel, self._receiver = None, _NOBODY
         # Last: whoever waits for the end of all connections finds their ends handled.
         self._site.connection_lost(self)
+
+    @property
+    def limited_address(self) -> str | None:
+        limits = self._site.limits
+        if self._channel is None or limits.connections_per_address >= limits.connections:
+            return None  # behind a proxy it is not the client's
+        return self._channel.connection.address
+
+    def waiting_bytes(self) -> int:
+        """What waits for the client in answers. Long connections, such as WebSockets, count for themselves."""
+        return 0 if self._channel is None else self._channel.waiting_bytes()
+
+    def give_up(self) -> int:
+        return 0 if self._channel is None else self._channel.give_up()
+
+    def grew(self, size: int) -> None:
+        """More bytes wait for the client than before, by at most `size`."""
+        self._site.waiting_bytes.grew(self.limited_address, size)
 
     def hand_over(self, protocol: IProtocol) -> None:
         """From here on `protocol` receives everything, the end of the connection included."""
@@ -154,9 +174,9 @@ class Switch(Protocol):
             return False
         left = self._stop_deadline()
         if negotiated == b"h2" or (negotiated is None and self._first.startswith(PREFACE)):
-            channel: Http1Channel | H2Channel = H2Channel(self._site, left)
+            channel: Http1Channel | H2Channel = H2Channel(self._site, left, self.grew)
         else:
-            channel = Http1Channel(self._site, self.hand_over, left)
+            channel = Http1Channel(self._site, self.hand_over, left, self.grew)
         self._channel = self._receiver = channel
         assert self.transport is not None
         channel.makeConnection(self.transport)
@@ -196,6 +216,8 @@ class ChatSite(server.Site):
         know whom requests come from; None: from the peers of their connections
     requests
         how often one address may ask for something; None: as often as it wants
+    waiting_bytes
+        counts and bounds what waits for clients, here and wherever else it is given to
     on_refused
         called with a reason for each connection, request or stream that the HTTP layer refuses:
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
@@ -217,6 +239,7 @@ class ChatSite(server.Site):
         limits: HttpLimits | None = None,
         clients: Clients | None = None,
         requests: Rate | None = None,
+        waiting_bytes: WaitingBytes | None = None,
         on_refused: Callable[[str], None] | None = None,
         on_tls_failed: Callable[[str], None] | None = None,
     ) -> None:
@@ -238,8 +261,7 @@ class ChatSite(server.Site):
         self.rates: Final = (
             None if requests is None or clients is None else RequestRates(reactor, requests, self.turns, clients)
         )
-        self.backlog: Final = Backlog()
-        """What waits in answers that clients do not take."""
+        self.waiting_bytes: Final = WaitingBytes(reactor) if waiting_bytes is None else waiting_bytes
         self.unfinished: Final = UnfinishedBytes(limits)
         self.tls_on_plain_port: Final = RareLog(reactor)
         self._on_refused: Final = on_refused

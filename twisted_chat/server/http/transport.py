@@ -41,6 +41,23 @@ def end_writing(transport: StreamTransport) -> None:
         transport.loseConnection()
 
 
+def held_bytes(transport: Any) -> int:
+    """Return the bytes that were written to `transport` and that the system has not taken yet.
+
+    What is read of transports here is not public in Twisted; where it is not there, nothing is counted.
+    """
+    size = 0
+    while isinstance(transport, ProtocolWrapper):
+        # Before the handshake, and while OpenSSL wants to read before it writes; it keeps nothing itself.
+        size += sum(map(len, getattr(transport, "_appSendBuffer", ())))
+        transport = transport.transport
+    own = getattr(transport, "held_bytes", None)  # an HTTP/2 stream is its own transport
+    if own is not None:
+        return size + int(own())
+    buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    return size + buffered + int(getattr(transport, "_tempDataLen", 0))
+
+
 def client_host(transport: object) -> str | None:
     """The address of who has just connected; None for a unix socket, and for a proxy that has yet to say whom for."""
     below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport

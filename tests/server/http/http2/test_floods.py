@@ -29,8 +29,8 @@ from hyperframe.frame import (
 
 from tests.server.http.http2.conftest import Later, Serve
 from tests.server.http.http2.effort import measured
-from twisted_chat.server.http.http2 import stream as streams_module
 from twisted_chat.server.http.http2.stream import CONNECTION_QUEUE_LIMIT, SHARE
+from twisted_chat.server.http.waiting import CHECK_SECONDS, WaitingBytes
 
 GET = Encoder().encode([(":method", "GET"), (":path", "/"), (":scheme", "http")]) + b"\x01\x01a"
 POST = b"\x83" + GET[1:]
@@ -292,23 +292,43 @@ def test_answers_that_are_not_read_are_bounded(serve: Serve, later: Later) -> No
 def test_answers_that_are_not_read_are_bounded_over_all_connections(
     serve: Serve, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams_module, "SITE_LIMIT", 4 * MIB)
     site = serve(later)
+    waiting = WaitingBytes(site.clock, 16 * MIB)
+    monkeypatch.setattr(site.site, "waiting_bytes", waiting)
     clients = [site.client(window=0) for _ in range(6)]
-    for client in clients:
-        client.request("GET", "/")
-        later.requests[-1].write(b"x" * MIB)
+    streams = []
+    for number, client in enumerate(clients):
+        streams.append(client.request("GET", "/"))
+        later.requests[-1].write(b"x" * (MIB + number))
         later.requests[-1].finish()
         client.exchange()
-    assert site.refused == ["stream_backlog"] * 2
-    assert site.site.backlog.size == 4 * MIB
-    small = clients[-1].request("GET", "/")
-    later.requests[-1].write(b"x" * SHARE)
-    clients[-1].exchange()
-    assert clients[-1].reset_code(small) is None
+    assert waiting.measure() == 6 * MIB + 15
+    site.clock.advance(CHECK_SECONDS)
+    for client in clients:
+        client.exchange()
+    given_up = [client.reset_code(stream) for client, stream in zip(clients, streams, strict=True)]
+    assert given_up == [None] * 3 + [ErrorCodes.CANCEL] * 3, "the largest, until seven eighths of a share are left"
+    assert site.refused == ["stalled"] * 3
+    assert waiting.measure() == 3 * MIB + 3
     for client in clients:
         client.lose()
-    assert site.site.backlog.size == 0
+    assert waiting.measure() == 0
+
+
+def test_a_connection_that_takes_nothing_of_its_own_is_given_up(
+    serve: Serve, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = serve(later)
+    waiting = WaitingBytes(site.clock, 1_000)
+    monkeypatch.setattr(site.site, "waiting_bytes", waiting)
+    client = site.client()
+    transport: Any = client.transport
+    transport.dataBuffer = b"x" * 2_000  # as a socket's
+    transport.producer.pauseProducing()
+    assert waiting.measure() == 2_000
+    site.clock.advance(CHECK_SECONDS)
+    assert transport.disconnecting
+    assert site.refused == ["stalled"]
 
 
 def test_one_answer_after_the_other_is_not_bounded(serve: Serve, later: Later) -> None:

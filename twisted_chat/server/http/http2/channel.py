@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_chat.server.http.backlog import Backlog
 from twisted_chat.server.http.connection import HttpConnection
+from twisted_chat.server.http.http2.backlog import Backlog
 from twisted_chat.server.http.http2.conduct import Conduct
 from twisted_chat.server.http.http2.frames import FrameCutter
 from twisted_chat.server.http.http2.head import Field
@@ -31,7 +31,7 @@ from twisted_chat.server.http.http2.stream import H2Stream
 from twisted_chat.server.http.http2.streams import Streams
 from twisted_chat.server.http.limits import LINGER, HttpSite
 from twisted_chat.server.http.rotation import Work
-from twisted_chat.server.http.transport import StreamTransport, is_secure
+from twisted_chat.server.http.transport import StreamTransport, held_bytes, is_secure
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
 
 CLOSE_TIMEOUT: Final = 5.0
@@ -60,12 +60,15 @@ class H2Channel(Protocol):
 
     first_settings
         seconds left until the client's SETTINGS must be here
+    grew
+        called with how many bytes more wait for the client than before, at most
     """
 
     _log = Logger()
 
-    def __init__(self, site: HttpSite, first_settings: float) -> None:
+    def __init__(self, site: HttpSite, first_settings: float, grew: Callable[[int], None] = lambda _: None) -> None:
         self.site: Final = site
+        self.grew: Final = grew
         self._limits: Final = site.limits
         self._reactor: Final = site.reactor
         self._h2: Final = h2_connection(site.limits)
@@ -319,6 +322,7 @@ class H2Channel(Protocol):
 
     def pauseProducing(self) -> None:
         self._sender.blocked = True
+        self.grew(held_bytes(self.transport))
         self._check_producers()
 
     def resumeProducing(self) -> None:
@@ -332,6 +336,28 @@ class H2Channel(Protocol):
     def _check_producers(self) -> None:
         for stream in self._streams:
             self._guarded(stream, stream.check_producer)
+
+    def waiting_bytes(self) -> int:
+        """Bytes that wait on the connection, but for those of streams that count for themselves."""
+        size = held_bytes(self.transport)
+        if self.backlog.size:
+            size += sum(stream.queue.size for stream in self._answers_waiting())
+        return size
+
+    def give_up(self) -> int:
+        """End the answer of which most waits, or the connection if that holds it all. Return how many bytes it was."""
+        self.site.refused("stalled")
+        largest = max(self._answers_waiting(), key=lambda stream: stream.queue.size, default=None)
+        if largest is None:
+            size = self.waiting_bytes()
+            self._abort_connection()
+            return size
+        size = largest.queue.size
+        self.reset(largest, ErrorCodes.CANCEL)
+        return size
+
+    def _answers_waiting(self) -> list[H2Stream]:
+        return [stream for stream in self._streams if stream.queue.size and not stream.paced]
 
     # Ends of streams
 
@@ -443,6 +469,9 @@ class H2Channel(Protocol):
     def _abort(self, reason: str) -> None:
         """Cut off a client that takes nothing, not even a GOAWAY."""
         self.site.refused(reason)
+        self._abort_connection()
+
+    def _abort_connection(self) -> None:
         self._closed = True
         self._sender.halt()
         self._transport.abortConnection()

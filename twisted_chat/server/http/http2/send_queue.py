@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 
-from twisted_chat.server.http.backlog import Backlog
+from twisted_chat.server.http.http2.backlog import Backlog
 
 
 class SendQueue:
     """First in, first out; each byte is copied once, however the pieces are cut.
 
-    backlog, total
-        of its connection and of all of them: it counts in both
+    backlog
+        of its connection, in which it counts
     """
 
-    __slots__ = ("_backlog", "_pieces", "_total", "size")
+    __slots__ = ("_backlog", "_pieces", "size")
 
-    def __init__(self, backlog: Backlog, total: Backlog) -> None:
+    def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._total = total
         self._pieces: deque[bytes | memoryview] = deque()
         self.size = 0
 
@@ -48,4 +47,3 @@ class SendQueue:
     def _grow(self, by: int) -> None:
         self.size += by
         self._backlog.size += by
-        self._total.size += by

@@ -15,8 +15,8 @@ from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from twisted_chat.server.http.backlog import SITE_LIMIT, Backlog
 from twisted_chat.server.http.connection import HttpConnection
+from twisted_chat.server.http.http2.backlog import Backlog
 from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, request_head, without_hop_by_hop
 from twisted_chat.server.http.http2.pacing import Pacer
 from twisted_chat.server.http.http2.send_queue import SendQueue
@@ -50,6 +50,8 @@ class StreamOwner(Protocol):
 
     @property
     def connection(self) -> HttpConnection: ...
+    def grew(self, size: int) -> None:
+        """So many bytes more wait on the stream, which has had its share before."""
 
     @property
     def unfinished(self) -> UnfinishedOfConnection:
@@ -122,7 +124,7 @@ class H2Stream:
         self.stream_id: Final = stream_id
         self.site: Final = owner.site
         self.factory: Final = owner.site
-        self.queue: Final = SendQueue(owner.backlog, owner.site.backlog)
+        self.queue: Final = SendQueue(owner.backlog)
         self.ended = False
         self.closed = False
         self.disconnecting = False
@@ -369,9 +371,19 @@ class H2Stream:
         size = self.queue.size
         if size + more <= SHARE:
             return False
-        backlog, total = self._owner.backlog.size, self.site.backlog.size
-        all_of_them = backlog + more > CONNECTION_QUEUE_LIMIT or total + more > SITE_LIMIT
-        return all_of_them or (size > QUEUE_LIMIT and not self._pacer.streaming)
+        if self._owner.backlog.size + more > CONNECTION_QUEUE_LIMIT:
+            return True
+        self._owner.grew(more)
+        return size > QUEUE_LIMIT and not self._pacer.streaming
+
+    @property
+    def paced(self) -> bool:
+        """Whether its writer is told to pause: what waits for its client is counted there."""
+        return self._pacer.streaming
+
+    def held_bytes(self) -> int:
+        """Bytes that were written and did not leave the queue yet."""
+        return self.queue.size
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
