@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -18,6 +19,10 @@ PATIENCE: Final = 1.5
 """Seconds that each has to say whether it is ready."""
 
 
+ROOMS: Final = 10_000
+"""Rooms of which it is remembered which relay has them."""
+
+
 class ShardedRelay:
     """See `relay.interface.Relay`.
 
@@ -31,6 +36,8 @@ class ShardedRelay:
         self._reactor: Final = reactor
         self.durable = all(relay.durable for relay in relays.values())
         self._shards: Final = [_Shard(name, relay) for name, relay in relays.items()]
+        # Asked several times for each publication, and always the same.
+        self._of: Final = lru_cache(ROOMS)(self._choose)
 
     def start(self, events: RelayEvents) -> Deferred[None]:
         return _all(shard.start(events) for shard in self._shards)
@@ -95,8 +102,8 @@ class ShardedRelay:
     def present(self, room: str) -> Deferred[tuple[str, ...]]:
         return self._of(room).relay.present(room)
 
-    def _of(self, room: str) -> _Shard:
-        """The one that wins the room (rendezvous hashing: each draws a number for it, the highest has it)."""
+    def _choose(self, room: str) -> _Shard:
+        """Return the one that wins the room (rendezvous hashing: each draws a number for it, the highest has it)."""
         if len(self._shards) == 1:
             return self._shards[0]
         name = room.encode("utf-8", "surrogatepass")
