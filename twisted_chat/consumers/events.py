@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any, Final
 
@@ -29,10 +29,13 @@ class Event:
     id: str
     channel: str
     content: Mapping[str, Any]
+    _kept: int = field(default=0, init=False, repr=False, compare=False)
 
     def kept_bytes(self) -> int:
-        """How much memory it takes, about."""
-        return EVENT_BYTES + getsizeof(self.id) + kept_bytes(self.content)
+        """How much memory it takes, about, as long as nobody changes its content."""
+        if not self._kept:  # it is asked for on the way into a queue, and there
+            object.__setattr__(self, "_kept", EVENT_BYTES + getsizeof(self.id) + kept_bytes(self.content))
+        return self._kept
 
     def encode(self) -> bytes:
         """As it stands in a queue. Raises `TypeError` for a content that cannot be carried."""
@@ -51,9 +54,14 @@ def kept_bytes(value: Any) -> int:
     """How much memory a content takes, about."""
     size = getsizeof(value)
     if isinstance(value, dict):
-        return size + sum([kept_bytes(each) for each in value.values()])
-    if isinstance(value, list | tuple):
-        return size + sum([kept_bytes(each) for each in value])
+        parts: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    else:
+        return size
+    for part in parts:
+        # Most are text, and this is asked for every event.
+        size += getsizeof(part) if isinstance(part, str) else kept_bytes(part)
     return size
 
 

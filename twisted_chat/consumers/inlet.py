@@ -158,7 +158,7 @@ class Inlet:
             return
         if not taken.room:
             await self._wait(self._queue.room(self._connection))
-        else:
+        elif self._held:
             self._hold_or_not()
 
     # Holding the client back
