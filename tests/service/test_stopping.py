@@ -16,6 +16,12 @@ from twisted_chat.server.draining import GRACE
 CONFIG = Config(port=("tcp:8080:interface=127.0.0.1",), relay=("memory:",), drain=4.0)
 
 
+UNFINISHED = (
+    b"POST /chat/lobby HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+)
+"""A request whose body never comes."""
+
+
 def test_the_order_of_a_stop(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
     built = build(replace(CONFIG, admin_port="tcp:9100"))
     built.start()
@@ -64,7 +70,7 @@ def test_what_does_not_end_is_cut_off(build: Callable[..., Built]) -> None:
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(UNFINISHED)
     stopped = built.stop()
     built.reactor.advance(GRACE - 0.1)
     assert (stopped, client.lost) == ([], False)
@@ -96,7 +102,7 @@ def test_a_second_signal_cuts_everyone_off(
     built.start()
     built.reactor.stop()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(UNFINISHED)
     stopped = built.stop()
     assert stopped == []
     signal.raise_signal(number)
@@ -111,7 +117,7 @@ def test_a_signal_stops_the_process_where_only_the_service_was_stopping(
     built = build()
     built.start()
     client = built.connect()
-    client.protocol.dataReceived(b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+    client.protocol.dataReceived(UNFINISHED)
     built.stop()
     assert "stop" not in built.reactor.events
     signal.raise_signal(signal.SIGTERM)
