@@ -66,7 +66,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """Reading configuration and certificates again; `ready` ends it."""
-        # systemd compares this with its own clock, CLOCK_MONOTONIC, which the reactor's is not.
+        # systemd compares this with its own clock, CLOCK_MONOTONIC, which the reactor's need not be.
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() // 1000}", _status("reloading"))
 
     def failed(self, message: str) -> None:

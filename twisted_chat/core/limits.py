@@ -155,7 +155,7 @@ class TokenBucket:
         """Return what is left at `now`, which becomes the time of the last refill."""
         left, passed, rate = self._left, now - self._at, self._rate
         self._at = now
-        if passed > 0.0:  # the reactor's clock is the wall clock: set back, it must not take away what was there
+        if passed > 0.0:  # where an embedding process counts by the wall clock, a step back takes nothing away
             left += passed * rate.per_second
             if left > rate.burst:
                 left = rate.burst
