@@ -193,6 +193,53 @@ def test_reading_and_joining_rooms_that_are_not_there_forgets_none(memory: Memor
     assert memory.publish("r", b"{}", "key").duplicate
 
 
+def test_an_address_that_begins_many_rooms_makes_only_its_own_forgotten(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=100))
+    positions = {}
+    for number in range(20):
+        published = result(memory.relay.publish(f"ann {number}", bytes(100), None, "user:ann"))
+        positions[f"ann {number}"] = published.publication.position
+    for number in range(1_000):
+        memory.relay.publish(f"spam {number}", bytes(100), None, "address:192.0.2.66")
+    assert all(memory.since(room, position) is Proof.COMPLETE for room, position in positions.items())
+    assert memory.newest("spam 0") == []
+    assert memory.newest("spam 999") == [bytes(100)]
+    usage = memory.relay.usage()
+    assert (usage.evicted, usage.bytes) == (920, 100 * (100 + OVERHEAD))
+
+
+def test_who_has_most_is_a_matter_of_bytes(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(history_bytes=100 * (1_000 + OVERHEAD)))
+    for number in range(30):
+        memory.relay.publish(f"ann {number}", bytes(1_000), None, "user:ann")
+    for number in range(10):
+        for _ in range(50):
+            memory.relay.publish(f"spam {number}", bytes(1_000), None, "address:192.0.2.66")
+    assert all(memory.newest(f"ann {number}") for number in range(30))
+
+
+def test_whoever_sits_in_its_rooms_makes_those_of_others_go_no_sooner(memory: Memory) -> None:
+    memory.start(HistoryLimits(count=1_000, age=3_600.0), MemoryLimits(history_bytes=100 * (1_000 + OVERHEAD)))
+    for number in range(30):
+        memory.relay.publish(f"ann {number}", bytes(1_000), None, "user:ann")
+    for number in range(4):
+        memory.relay.subscribe(f"spam {number}")
+        for _ in range(100):
+            memory.relay.publish(f"spam {number}", bytes(1_000), None, "address:192.0.2.66")
+    # One message stays in each room that somebody is in.
+    assert sum(bool(memory.newest(f"ann {number}")) for number in range(30)) >= 27
+    assert memory.relay.usage().bytes <= 100 * (1_000 + OVERHEAD)
+
+
+def test_a_room_of_several_is_nobodys(memory: Memory) -> None:
+    memory.start(HOUR, MemoryLimits(idle_rooms=10))
+    for spender in ("address:192.0.2.66", "user:ann"):
+        memory.relay.publish("shared", b"{}", None, spender)
+    for number in range(100):
+        memory.relay.publish(f"spam {number}", b"{}", None, "address:192.0.2.66")
+    assert memory.newest("shared") == [b"{}"] * 2
+
+
 def test_a_key_does_not_answer_with_what_was_forgotten(memory: Memory) -> None:
     memory.start(HOUR, MemoryLimits(idle_rooms=1))
     first = memory.publish("r", b"{}", "key")

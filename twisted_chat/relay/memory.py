@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted_chat.core.errors import Reason
 from twisted_chat.core.publication import History, Publication, Published, Question
 from twisted_chat.relay.answer import answer
+from twisted_chat.relay.idle import IdleRooms
 from twisted_chat.relay.interface import IDEMPOTENCY_SECONDS, HistoryLimits, RelayEvents, Troubles, Usage
 from twisted_chat.relay.position import Moments, following, forgettable, horizon, new_epoch
 from twisted_chat.relay.presence import NOT_RUNNING, LocalPresence, refused
@@ -29,9 +30,9 @@ class MemoryLimits:
     """What the whole relay keeps at most; `HistoryLimits` is about each room.
 
     idle_rooms
-        rooms without subscriber whose history is kept, 1 or more; beyond that the one is forgotten of whose last
-        publication, or last subscriber, it is the longest ago; reading is no use. Who comes back to a forgotten room is
-        told that its position is lost.
+        rooms without subscriber whose history is kept, 1 or more; beyond that one is forgotten of the spender whose
+        rooms are the largest together: the one whose last publication, or last subscriber, is the longest ago. Reading
+        is no use. Who comes back to a forgotten room is told that its position is lost.
     history_bytes
         of publications in all rooms; above it idle rooms are forgotten in the same order, and when there are none, a
         room gives up its own oldest publications for each new one
@@ -66,7 +67,7 @@ class MemoryRelay(LocalPresence):
         self._wall_clock = wall_clock
         self._moments = Moments(new_epoch())
         self._rooms: dict[str, _Room] = {}
-        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._idle = IdleRooms(self._bytes_of)
         self._bytes = 0
         self._evicted = 0
         self._keys = _RecentKeys(limits.keys, limits.key_bytes)
@@ -104,7 +105,7 @@ class MemoryRelay(LocalPresence):
 
     def subscribe(self, room: str) -> None:
         super().subscribe(room)
-        self._idle.pop(room, None)
+        self._idle.discard(room)
 
     def unsubscribe(self, room: str) -> None:
         super().unsubscribe(room)
@@ -112,7 +113,7 @@ class MemoryRelay(LocalPresence):
         if kept is None:
             return
         if kept.top.offset:
-            self._use(room)
+            self._use(room, kept)
         else:
             del self._rooms[room]
 
@@ -124,7 +125,7 @@ class MemoryRelay(LocalPresence):
         now = self._reactor.seconds()
         if key is not None and (known := self._known(room, key, now)) is not None:
             return succeed(Published(known, duplicate=True))
-        publication = self._store(room, data, self._wall_clock())
+        publication = self._store(room, data, spender, self._wall_clock())
         if key is not None:
             self._keys.put(room, key, publication, now)
         done: Deferred[Published] = Deferred()
@@ -150,13 +151,17 @@ class MemoryRelay(LocalPresence):
         known, kept = self._keys.get(room, key, now), self._rooms.get(room)
         return known if known is not None and kept is not None and known.position.epoch == kept.top.epoch else None
 
-    def _store(self, room: str, data: bytes, now: float) -> Publication:
+    def _store(self, room: str, data: bytes, spender: str | None, now: float) -> Publication:
         kept = self._rooms.get(room)
         if kept is None:
             kept = self._rooms[room] = _Room(self._moments)
+        if not kept.top.offset:
+            kept.spender = spender
+        elif kept.spender != spender:
+            kept.spender = None
         publication = kept.append(data, self._moments, now)
         if room not in self._subscribed:
-            self._use(room)
+            self._use(room, kept)
         # What is too old goes with the next sweep; nobody is given it.
         self._bytes += len(data) + OVERHEAD - kept.shorten(self._history.count)
         if self._bytes > self._limits.history_bytes:
@@ -164,13 +169,15 @@ class MemoryRelay(LocalPresence):
         return publication
 
     def _make_space(self, room: str, kept: _Room, now: float) -> None:
-        """Forget what a room has that is too old, then others, then its own."""
+        """Forget what a room has that is too old, then rooms of whoever has more, then its own, then any others."""
         most = self._limits.history_bytes
         self._bytes -= kept.trim(horizon(self._history, now))
-        while self._bytes > most and self._forget_oldest_idle(room):
+        while self._bytes > most and self._evict(room, kept, spare=True):
             pass
         while self._bytes > most and len(kept.publications) > 1:
             self._bytes -= kept.drop_oldest()
+        while self._bytes > most and self._evict(room, kept, spare=False):
+            pass
 
     def _deliver_all(self) -> None:
         self._delivering = True
@@ -182,26 +189,32 @@ class MemoryRelay(LocalPresence):
         finally:
             self._delivering = False
 
-    # Rooms that nobody subscribed to are kept in the order of their last use
+    # Rooms that nobody subscribed to
 
-    def _use(self, room: str) -> None:
-        self._idle[room] = None
-        self._idle.move_to_end(room)
-        while len(self._idle) > self._limits.idle_rooms:
-            self._forget(next(iter(self._idle)))
+    def _use(self, name: str, room: _Room) -> None:
+        self._idle.use(name, room.spender)
+        while len(self._idle) > self._limits.idle_rooms and self._evict(name, room, spare=False):
+            pass
 
-    def _forget_oldest_idle(self, used: str) -> bool:
-        """Whether there was a room to forget; never the one in use."""
-        oldest = next(iter(self._idle), used)
-        if oldest == used:
+    def _bytes_of(self) -> Counter[str | None]:
+        sizes: Counter[str | None] = Counter()
+        for room in self._rooms.values():
+            sizes[room.spender] += room.bytes
+        return sizes
+
+    def _evict(self, name: str, room: _Room, *, spare: bool) -> bool:
+        """Whether there was a room to forget; see `IdleRooms.first`."""
+        first = self._idle.first(name, room.spender, spare=spare)
+        if first is None:
             return False
-        self._forget(oldest)
+        self._forget(first)
+        self._evicted += 1
         return True
 
     def _forget(self, name: str) -> None:
-        del self._idle[name]
+        self._idle.discard(name)
         room = self._rooms.pop(name)
-        self._bytes -= room.size()
+        self._bytes -= room.bytes
         self._moments.forget(room.top.tag)
 
     def _sweep(self) -> None:
@@ -219,12 +232,15 @@ class MemoryRelay(LocalPresence):
 class _Room:
     """What is kept of one room; without publications, only while somebody is there."""
 
-    __slots__ = ("oldest", "publications", "top")
+    __slots__ = ("bytes", "oldest", "publications", "spender", "top")
 
     def __init__(self, moments: Moments) -> None:
         self.top = moments.empty()
         self.oldest: Final = moments.oldest()
         self.publications: deque[Publication] = deque()
+        self.bytes = 0
+        self.spender: str | None = None
+        """Who alone has published in it; None: the server itself, or several."""
 
     def append(self, data: bytes, moments: Moments, now: float) -> Publication:
         if self.top.offset:
@@ -235,6 +251,7 @@ class _Room:
         if position.tag > moments.newest:
             moments.newest = position.tag
         self.publications.append(publication)
+        self.bytes += len(data) + OVERHEAD
         return publication
 
     def shorten(self, count: int) -> int:
@@ -253,7 +270,9 @@ class _Room:
 
     def drop_oldest(self) -> int:
         """The bytes thereby freed."""
-        return len(self.publications.popleft().data) + OVERHEAD
+        freed = len(self.publications.popleft().data) + OVERHEAD
+        self.bytes -= freed
+        return freed
 
     def read(self, first: int, last: int) -> Sequence[Publication]:
         """See `relay.answer.Read`."""
@@ -262,9 +281,6 @@ class _Room:
             return ()
         begin = kept[0].position.offset
         return [kept[index] for index in range(max(first - begin, 0), min(last + 1 - begin, len(kept)))]
-
-    def size(self) -> int:
-        return sum(len(publication.data) + OVERHEAD for publication in self.publications)
 
 
 class _RecentKeys:

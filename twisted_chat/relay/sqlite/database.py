@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -223,9 +223,13 @@ class ChatDatabase:
         for name, top in batch.tops.items():
             room = batch.rooms[name]
             # Before the new ones come, so that a full database with rooms at their count goes on.
-            if room.top.offset // TRIM_EVERY != top.offset // TRIM_EVERY:
-                batch.sizes[name] -= self._trim(room.id, self._first_kept(top))
+            first_kept = self._first_kept(top)
+            if first_kept > 1 and room.top.offset // TRIM_EVERY != top.offset // TRIM_EVERY:
+                batch.sizes[name] -= self._trim(room.id, first_kept)
             size = max(room.size + batch.sizes[name], 0)
+            if room.top.offset and room.spender != batch.spenders[name]:
+                # Not with the others below: each would be written into the index of spenders again.
+                self._connection.execute("UPDATE rooms SET spender = 0 WHERE id = ?", (room.id,))
             rooms.append((room.id, name, top.epoch, top.offset, top.tag, batch.spenders[name], size))
         insert(self._connection, "INSERT INTO publications (room, offset, tag, previous, data)", batch.publications)
         insert(
@@ -237,8 +241,7 @@ class ChatDatabase:
             self._connection,
             "INSERT INTO rooms (id, name, epoch, offset, tag, spender, bytes)",
             rooms,
-            "ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, tag = excluded.tag, spender = excluded.spender,"
-            " bytes = excluded.bytes",
+            "ON CONFLICT (id) DO UPDATE SET offset = excluded.offset, tag = excluded.tag, bytes = excluded.bytes",
         )
 
     def _trim(self, room: int, first_kept: int) -> int:
@@ -284,7 +287,7 @@ class _Batch:
     publications: list[Row] = field(default_factory=list)
     keys: list[Row] = field(default_factory=list)
     spenders: dict[str, int] = field(default_factory=dict)
-    sizes: Counter[str] = field(default_factory=Counter)
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def add(self, draft: Draft, spender: int, *, full: bool) -> Published | ChatError:
         room = self.rooms[draft.room]
@@ -299,7 +302,7 @@ class _Batch:
         top = self.tops.get(draft.room, room.top)
         of = self.spenders.get(draft.room, room.spender) if top.offset else spender
         self.spenders[draft.room] = spender if of == spender else 0
-        self.sizes[draft.room] += len(draft.data) + ROW_BYTES
+        self.sizes[draft.room] = self.sizes.get(draft.room, 0) + len(draft.data) + ROW_BYTES
         if top.offset:
             position, previous = following(top, self.now), top.tag
         else:

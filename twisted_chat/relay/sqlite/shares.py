@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Container
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -51,11 +52,12 @@ class Shares:
         self._moments = moments
         self._occupied = occupied
         self.evicted = 0
+        self.spender: Final = lru_cache(maxsize=4_096)(self._number)
         self._bytes: Counter[int] = Counter(
             dict(connection.execute("SELECT spender, sum(bytes) FROM rooms WHERE spender != 0 GROUP BY spender"))
         )
 
-    def spender(self, name: str | None) -> int:
+    def _number(self, name: str | None) -> int:
         """Return the number of a spender. No address can be read from it; who has the file can try them all."""
         if name is None:
             return 0
