@@ -9,7 +9,10 @@ from twisted_chat.config import load
 from twisted_chat.core.limits import Limits
 from twisted_chat.options import Options
 
-RAISED = {"connections", "connections_per_address", "messages_per_connection", "messages_per_address"}
+RAISED = {
+    *("connections", "connections_per_address", "messages_per_connection", "messages_per_address"),
+    *("requests_per_address", "new_rooms_per_address", "stored_bytes_per_address"),
+}
 
 
 def test_only_rates_and_counts_are_raised() -> None:
