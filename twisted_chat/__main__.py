@@ -119,11 +119,11 @@ def _check(options: list[str]) -> int:
     parsed = CheckOptions()
     parsed.parseOptions(options)
     try:
-        service = build(parsed, reactor, dict(os.environ))
+        built = build(parsed, reactor, dict(os.environ))
     except MISTAKES as error:
         sys.stderr.write(f"twisted_chat check: {error}\n")
         return 1
-    for warning in (*service.warnings(), *_warnings(reactor, parsed.config.relay)):
+    for warning in (*built.warnings(), *_warnings(reactor, parsed.config.relay)):
         sys.stderr.write(f"twisted_chat check: warning: {warning}\n")
     print("the configuration is good")
     return 0

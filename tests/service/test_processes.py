@@ -6,6 +6,8 @@ import atexit
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from twisted.internet import stdio
 from twisted.internet.testing import StringTransport
 
 from tests.service.conftest import Built, Reactor
+from tests.twistd import PATIENCE, environment
 from twisted_chat import chat
 from twisted_chat.__main__ import main
 from twisted_chat.chat import build as build_service
@@ -94,7 +97,9 @@ def test_where_no_process_can_be_started(reactor: Reactor, monkeypatch: pytest.M
 
 @posix
 def test_a_configuration_is_checked_with_its_processes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--processes", "2", "--relay", "redis://127.0.0.1"]) == 0
+    # In a process of its own: it asks the Redis, for which it runs a reactor.
+    command = [sys.executable, "-m", "twisted_chat", "check", "--processes", "2", "--relay", "redis://127.0.0.1:1"]
+    assert subprocess.run(command, env=environment(), capture_output=True, timeout=PATIENCE).returncode == 0
     assert main(["check", "--processes", "2", "--relay", "memory:"]) == 1
     assert capsys.readouterr().err.startswith("twisted_chat check: --processes 2: several processes need a relay")
 
