@@ -204,11 +204,17 @@ def test_is_told_what_was_wrong(room: str, arguments: tuple[str, ...], status: i
     assert curl(room).json["messages"] == []
 
 
-@pytest.mark.parametrize("path", ["/chat/caf%C3%A9%20{0}", "/chat/caf%c3%a9%20{0}/", "/chat/cafe%CC%81%20{0}"])
-def test_rooms_have_names_in_any_language(server: Server, path: str) -> None:
-    name = server.room().rpartition("/")[2]
-    stored = post(server.url + path.format(name), "bonjour").json
-    assert curl(f"{server.url}/chat/café {name}".replace(" ", "%20")).json["messages"] == [stored]
+def test_rooms_have_names_in_any_language(server: Server) -> None:
+    room = f"{server.url}/chat/caf%C3%A9%20{server.room().rpartition('/')[2]}"
+    stored = post(room, "bonjour").json
+    assert curl(f"{room}/").json["messages"] == [stored]
+
+
+@pytest.mark.parametrize("name", ["caf%c3%a9", "cafe%CC%81"])
+def test_other_spellings_of_a_name_are_refused_with_the_usual_one(server: Server, name: str) -> None:
+    answer = curl(f"{server.url}/chat/{name}")
+    assert (answer.status, answer.error) == (400, "bad_room")
+    assert "/chat/caf%C3%A9" in answer.json["error"]["message"]
 
 
 # HEAD and OPTIONS
