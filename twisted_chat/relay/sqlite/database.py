@@ -94,8 +94,8 @@ class ChatDatabase:
             shares, most = self._shares, self._shares.most()
             published: list[Published | ChatError] = []
             for draft in drafts:
-                spender = shares.spender(draft.spender)
-                published.append(batch.add(draft, spender, full=shares.of(spender) > most))
+                spender = shares.spender(draft.spender) if draft.spender is not None else 0
+                published.append(batch.add(draft, spender, spender != 0 and shares.of(spender) > most))
             if batch.tops:
                 with Transaction(self._connection):
                     self._write(batch)
@@ -289,7 +289,7 @@ class _Batch:
     spenders: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
-    def add(self, draft: Draft, spender: int, *, full: bool) -> Published | ChatError:
+    def add(self, draft: Draft, spender: int, full: bool) -> Published | ChatError:
         room = self.rooms[draft.room]
         key = None if draft.key is None else _key(draft.key)
         if key is not None and (known := self.known.get((room.id, key))) is not None:
@@ -300,9 +300,14 @@ class _Batch:
                 "you have your share of the server's storage, which is nearly full; try again later",
             )
         top = self.tops.get(draft.room, room.top)
-        of = self.spenders.get(draft.room, room.spender) if top.offset else spender
-        self.spenders[draft.room] = spender if of == spender else 0
-        self.sizes[draft.room] = self.sizes.get(draft.room, 0) + len(draft.data) + ROW_BYTES
+        name, size = draft.room, len(draft.data) + ROW_BYTES
+        if name in self.sizes:
+            self.sizes[name] += size
+            if self.spenders[name] != spender:
+                self.spenders[name] = 0
+        else:
+            self.sizes[name] = size
+            self.spenders[name] = spender if not top.offset or room.spender == spender else 0
         if top.offset:
             position, previous = following(top, self.now), top.tag
         else:

@@ -87,10 +87,13 @@ class Shares:
 
     def add(self, spender: int, size: int) -> None:
         """Take note that a spender has more, or, below 0, less."""
-        if spender:
-            self._bytes[spender] += size
-            if self._bytes[spender] <= 0:
-                del self._bytes[spender]
+        if not spender:
+            return
+        total = self._bytes.get(spender, 0) + size
+        if total > 0:
+            self._bytes[spender] = total
+        else:
+            self._bytes.pop(spender, None)
 
     def make_space(self) -> list[str]:
         """Forget the oldest rooms of whoever has most, if little is free; the names of the rooms.
