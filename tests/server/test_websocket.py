@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.relay.interface import HistoryLimits
 from twisted_chat.server.connection import REPLIES_HELD
+from twisted_chat.server.http.uptake import Uptake
 from twisted_chat.server.websocket import RoomSocket
 
 MakeServer = Callable[..., Any]
@@ -467,6 +468,62 @@ def test_a_client_may_be_given_longer_than_between_two_questions(make_server: Ma
     assert ann.frames() == [(9, b""), (9, b"")]
     assert not ann.transport.aborted
     server.beat(1)
+    assert ann.transport.aborted
+
+
+class Slow:
+    """What the system says of a client's connection."""
+
+    def __init__(self, client: Any) -> None:
+        self.taken = 0
+        self.pending = True
+        client.transport.uptake = lambda: Uptake(self.taken, self.pending)
+
+
+def test_a_client_that_takes_what_a_ping_waits_behind_is_not_given_up(server: Any) -> None:
+    ann, bob = server.connect(), server.connect()
+    slow, hung = Slow(ann), Slow(bob)
+    for _ in range(10):
+        server.beat(1)
+        slow.taken += 1
+        server.beat(round(server.limits.ping_interval) - 1)
+    assert hung.pending
+    assert bob.transport.aborted
+    assert not ann.transport.aborted
+    server.beat(round(server.limits.ping_timeout))
+    assert ann.transport.aborted
+
+
+def test_what_the_system_of_a_hung_client_takes_is_no_sign_of_life(server: Any) -> None:
+    # Its heartbeats, for which it asked, come just before each ping.
+    ann = server.connect("/chat/lobby?events=heartbeat")
+    hung = Slow(ann)
+    hung.pending = False
+
+    write = ann.transport.write
+
+    def send(data: bytes) -> None:
+        hung.pending = True
+        write(data)
+
+    ann.transport.write = send
+    server.beat()
+    assert hung.pending
+    hung.taken, hung.pending = hung.taken + 1, False
+    server.beat(round(server.limits.ping_timeout))
+    assert ann.transport.aborted
+
+
+def test_a_slow_client_may_be_given_longer_than_between_two_questions(make_server: MakeServer) -> None:
+    server = make_server(limits=Limits(ping_interval=25.0, ping_timeout=30.0))
+    ann = server.connect()
+    slow = Slow(ann)
+    for _ in range(5):
+        server.beat(25 - 4)
+        slow.taken += 1
+        server.beat(4)
+    assert not ann.transport.aborted
+    server.beat(30)
     assert ann.transport.aborted
 
 

@@ -67,10 +67,10 @@ class Edge(Protocol):
     def abort(self) -> None:
         """End it now; the client learns nothing."""
 
-    def beat(self, *, told: bool) -> None:
+    def beat(self, tell: Callable[[], bool]) -> None:
         """Ask the client whether it lives, or keep the connection known to what stands between, as the wire needs.
 
-        `told`: something was sent to it just now.
+        Call `tell` once: it sends something of its own to a client that wants it, and returns whether it did.
         """
 
     def judge(self, beats: int) -> None:
@@ -379,7 +379,7 @@ class Connection:
         if self._stands_still():
             self.outbox.give_up()
         else:
-            self.edge.beat(told=self._tell_heartbeat())
+            self.edge.beat(self._tell_heartbeat)
 
     def judge(self, beats: int) -> None:
         """Called `Limits.ping_timeout` after the `beats`-th last `beat`."""

@@ -269,7 +269,7 @@ class ConsumerClient(Connection):
 
     def beat(self) -> None:
         if self._open and self._reason is None:
-            self.edge.beat(told=False)
+            self.edge.beat(lambda: False)
 
     def judge(self, beats: int) -> None:
         if self._open:

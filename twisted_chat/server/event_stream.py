@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from twisted.python.failure import Failure
@@ -69,8 +70,8 @@ class EventStream:
         if not self._finished:
             cast("Any", self._request).channel.abortConnection()
 
-    def beat(self, *, told: bool) -> None:
-        if not told and self.connection.outbox.writable():
+    def beat(self, tell: Callable[[], bool]) -> None:
+        if not tell() and self.connection.outbox.writable():
             self.send(event_stream.COMMENT)
 
     def judge(self, beats: int) -> None:

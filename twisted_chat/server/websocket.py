@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -20,6 +20,7 @@ from twisted_chat.server.compression import accept
 from twisted_chat.server.connection import Connection, Connections
 from twisted_chat.server.http.limits import SERVER
 from twisted_chat.server.http.transport import held_bytes
+from twisted_chat.server.http.uptake import Progress
 from twisted_chat.server.tls.transport import DirectTLS
 from twisted_chat.server.websocket_protocol import LeanProtocol, with_options
 from twisted_chat.wire.formats import TEXT_FRAMES, CompressedFrames, Format
@@ -55,6 +56,7 @@ class ChatSocket(LeanProtocol):
     _end: IDelayedCall | None = None
     _meter: IncomingMeter | None = None
     _unanswered = 0
+    _progress: Progress
 
     connection: Connection
 
@@ -67,6 +69,7 @@ class ChatSocket(LeanProtocol):
     def onOpen(self) -> None:
         if self._perMessageCompress is not None:
             self.format = self.compressed
+        self._progress = Progress()
         outbox = self.connection.outbox
         self.transport.registerProducer(outbox, True)
         outbox.direct = direct(self.transport)
@@ -148,11 +151,14 @@ class ChatSocket(LeanProtocol):
     def abort(self) -> None:
         self.transport.abortConnection()
 
-    def beat(self, *, told: bool) -> None:
+    def beat(self, tell: Callable[[], bool]) -> None:
         if self.state != self.STATE_OPEN:
             return  # the closing handshake has a time-out of its own
-        self._unanswered = 1 if self.heard else self._unanswered + 1
+        # Before anything is sent here: what is on its way then is what the ping waits behind.
+        takes = self._progress.look(self.transport)
+        self._unanswered = 1 if self.heard or takes else self._unanswered + 1
         self.heard = False
+        tell()
         outbox = self.connection.outbox
         if outbox.writable():
             write_to_each((outbox,), PING)
@@ -164,6 +170,9 @@ class ChatSocket(LeanProtocol):
         if self.stopped:
             self.heard = True
         elif not self.heard and self._unanswered >= beats:
+            if self._progress.look(self.transport):
+                self.heard = True  # the ping waits behind what the client takes
+                return
             self.connection.failed("ping_timeout")
             self.abort()
 

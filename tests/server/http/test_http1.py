@@ -20,6 +20,7 @@ from tests.conftest import LoggedFailures
 from tests.server.http.writer import Writer
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import ChatSite
+from twisted_chat.server.http.uptake import Uptake
 from twisted_chat.server.http.waiting import CHECK_SECONDS, WaitingBytes
 
 GET = b"GET / HTTP/1.1\r\nHost: chat.test\r\n\r\n"
@@ -312,6 +313,41 @@ def test_answer_that_is_not_taken_is_cut_off(connect: Any) -> None:
     connection.clock.advance(IDLE)
     assert connection.transport.disconnected
     assert connection.refused == ["stalled"]
+
+
+def take_now_and_then(connection: Any) -> list[Uptake]:
+    """Make the system tell of a client that takes what waits; the list has what it tells next."""
+    told = [Uptake(0, pending=True)]
+    connection.transport.uptake = lambda: told[0]
+    return told
+
+
+def test_answer_of_which_the_system_of_the_client_takes_something_goes_on(connect: Any) -> None:
+    connection = connect()
+    told = take_now_and_then(connection)
+    connection.send(GET.replace(b"/ ", b"/later ", 1))
+    connection.tree.requests[0].write(b"x" * 100_000)
+    connection.transport.producer.pauseProducing()
+    for number in range(1, 4):
+        connection.clock.advance(IDLE - 1)
+        told[:] = [Uptake(number, pending=True)]
+        connection.clock.advance(1)
+    assert not connection.transport.disconnected
+    connection.clock.advance(IDLE)
+    assert connection.refused == ["stalled"]
+
+
+def test_last_answer_of_which_the_system_of_the_client_takes_something_goes_on(connect: Any) -> None:
+    connection = connect()
+    told = take_now_and_then(connection)
+    connection.send(GET.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    assert connection.transport.disconnecting
+    for number in range(1, 4):
+        told[:] = [Uptake(number, pending=True)]
+        connection.clock.advance(IDLE)
+        assert not connection.transport.disconnected
+    connection.clock.advance(IDLE)
+    assert connection.transport.disconnected
 
 
 # Limits

@@ -36,6 +36,7 @@ from twisted_chat.server.http.limits import (
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, end_writing, held_bytes
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
+from twisted_chat.server.http.uptake import Progress
 
 _BEFORE: Final = b"\r\n"
 """What ends a request line: with it before them, no fields at all end like any others."""
@@ -95,6 +96,7 @@ class Http1Channel(http.HTTPChannel):
         self._http10 = False
         self._paced = False
         self._grew: Final = grew
+        self._progress: Final = Progress()
         self._draining = False
         self._closer: IDelayedCall | None = None
         self._unfinished: UnfinishedOfConnection | None = None
@@ -126,6 +128,8 @@ class Http1Channel(http.HTTPChannel):
             self.refuse(handshake_timeout(self._limits))
         elif self._phase is _Phase.BODY:
             self.refuse(body_timeout(self._limits))
+        elif self._phase is _Phase.ANSWERING and self._progress.look(self._connection):
+            self.setTimeout(self._limits.idle_timeout)
         elif self._phase is _Phase.ANSWERING:
             self.site.refused("stalled")
             self.abortConnection()
@@ -342,6 +346,7 @@ class Http1Channel(http.HTTPChannel):
         super().pauseProducing()
         if self._phase is _Phase.ANSWERING and not self._paced:
             self.setTimeout(self._limits.idle_timeout)
+            self._progress.look(self._connection)
             # TLS is told in the middle of what it writes.
             self._grew(max(self.held_bytes(), _length(self.requests[0])))
 
@@ -400,9 +405,17 @@ class Http1Channel(http.HTTPChannel):
         self.refuse(malformed("this is not an HTTP/1.1 request"))
 
     def loseConnection(self) -> None:
-        """Close when what was written has gone out; who does not take it in the idle timeout is cut off."""
+        """Close when what was written has gone out; who takes none of it for the idle timeout is cut off."""
         super().loseConnection()
-        self._abort_after(self._limits.idle_timeout)
+        if self._closer is None:
+            self._progress.look(self._connection)
+            self._closer = self.site.reactor.callLater(self._limits.idle_timeout, self._not_closed)
+
+    def _not_closed(self) -> None:
+        if self._progress.look(self._connection):
+            self._closer = self.site.reactor.callLater(self._limits.idle_timeout, self._not_closed)
+        else:
+            self.abortConnection()
 
     def abortConnection(self) -> None:
         """Close now, so that a client sees that an answer was cut."""

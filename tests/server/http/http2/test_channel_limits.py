@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
+import pytest
 from h2 import events
 from h2.errors import ErrorCodes
 
 from tests.server.http.http2.conftest import Client, Echo, Later, Serve
 from twisted_chat.server.http.http2.channel import FRAMES_AT_ONCE, HEADS_AT_ONCE, HEADS_IN_TURN
+from twisted_chat.server.http.uptake import Uptake
 
 
 def start(client: Client) -> int:
@@ -314,6 +317,24 @@ def test_answer_that_is_not_taken_is_reset(serve: Serve, later: Later) -> None:
     assert client.body(stream) == b"x" * 10
     assert client.reset_code(stream) == ErrorCodes.CANCEL
     assert site.refused == ["stalled"]
+
+
+@pytest.mark.parametrize(("window", "reset"), [(10, True), (20_000, False)], ids=["shut", "open"])
+def test_what_the_connection_takes_is_progress_of_a_stream_whose_window_is_open(
+    serve: Serve, later: Later, window: int, *, reset: bool
+) -> None:
+    site = serve(later, idle_timeout=60, ping_interval=30)
+    client = site.client(window=window)
+    transport: Any = client.transport
+    client.request("GET", "/")
+    if not reset:
+        transport.producer.pauseProducing()  # it is full
+    later.requests[0].write(b"x" * 15_000)
+    later.requests[0].finish()
+    for taken in range(6):
+        transport.uptake = partial(Uptake, taken, pending=True)
+        client.clock.advance(30)
+    assert site.refused == (["stalled"] if reset else [])
 
 
 def test_slow_client_that_makes_progress_is_not_reset(serve: Serve, later: Later) -> None:

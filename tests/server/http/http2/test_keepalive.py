@@ -13,6 +13,7 @@ class Connection:
         self.clock = Clock()
         self.open = True
         self.calls: list[str] = []
+        self.taking = False
         self.keepalive = KeepAlive(self.clock, LIMITS, self)
         self.keepalive.start()
 
@@ -21,6 +22,9 @@ class Connection:
 
     def check_streams(self, now: float) -> None:
         assert now == self.clock.seconds()
+
+    def takes(self) -> bool:
+        return self.taking
 
     def ask(self) -> None:
         self.calls.append("ask")
@@ -40,6 +44,17 @@ def test_silent_client_is_asked_and_then_dead() -> None:
     assert connection.calls == ["ask"]
     connection.clock.pump([30])
     assert connection.calls == ["ask", "dead"]
+
+
+def test_a_silent_client_is_not_dead_while_it_takes_what_the_question_waits_behind() -> None:
+    connection = Connection()
+    connection.clock.pump([30, 30])
+    connection.taking = True
+    connection.clock.pump([30] * 9)
+    assert "dead" not in connection.calls
+    connection.taking = False
+    connection.clock.pump([30, 30])
+    assert connection.calls[-1] == "dead"
 
 
 def test_client_that_answers_is_asked_again_and_again() -> None:

@@ -33,6 +33,7 @@ from twisted_chat.server.http.limits import LINGER, HttpSite
 from twisted_chat.server.http.rotation import Work
 from twisted_chat.server.http.transport import StreamTransport, held_bytes, is_secure
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
+from twisted_chat.server.http.uptake import Progress, Uptake, uptake
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to read what was written before the end."""
@@ -73,6 +74,7 @@ class H2Channel(Protocol):
         self._reactor: Final = site.reactor
         self._h2: Final = h2_connection(site.limits)
         self._sender: Final = Sender(self._h2, self._write, self)
+        self._progress: Final = Progress()
         self._keepalive: Final = KeepAlive(site.reactor, site.limits, self)
         self.backlog: Final = Backlog()
         self.connection: Final = HttpConnection()
@@ -410,6 +412,9 @@ class H2Channel(Protocol):
             self._guarded(stream, partial(stream.check_deadline, now))
         self._schedule_turn()
 
+    def takes(self) -> bool:
+        return self._progress.look(self.transport)
+
     def ask(self) -> None:
         self._h2.ping(_ALIVE)
         self._schedule_turn()
@@ -483,6 +488,15 @@ class H2Channel(Protocol):
         if self._unfinished is None:
             self._unfinished = self.site.unfinished.connection(self.connection.address)
         return self._unfinished
+
+    def uptake(self) -> Uptake | None:
+        return uptake(self.transport)
+
+    def window(self, stream: H2Stream) -> int:
+        try:
+            return self._h2.local_flow_control_window(stream.stream_id)
+        except ProtocolError:
+            return 0  # it was reset, and nothing more goes out
 
     def is_secure(self) -> bool:
         return is_secure(self.transport)

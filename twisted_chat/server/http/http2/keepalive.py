@@ -18,6 +18,9 @@ class Kept(Protocol):
     def check_streams(self, now: float) -> None:
         """Look for streams that make no progress."""
 
+    def takes(self) -> bool:
+        """Return whether the client has taken some of what was on its way at the last call."""
+
     def ask(self) -> None:
         """Send a PING."""
 
@@ -33,7 +36,8 @@ class KeepAlive:
 
     Without open streams a connection is idle, whatever frames come: a client that wants to keep it opens another one
     for its next request. With open streams, silent ones like event streams among them, it lives as long as the client
-    does: after a period of silence it is asked, and after another one it is dead.
+    does: after a period of silence it is asked, and after another one it is dead, unless it still takes what the
+    question waits behind.
     """
 
     def __init__(self, reactor: IReactorTime, limits: HttpLimits, connection: Kept) -> None:
@@ -70,7 +74,7 @@ class KeepAlive:
             self._connection.idle()
 
     def _check_alive(self) -> None:
-        heard, self._heard = self._heard, False
+        heard, self._heard = self._heard or self._connection.takes(), False
         if heard:
             self._asked = False
         elif self._asked:

@@ -14,12 +14,14 @@ class SendQueue:
         of its connection, in which it counts
     """
 
-    __slots__ = ("_backlog", "_pieces", "size")
+    __slots__ = ("_backlog", "_pieces", "size", "taken")
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._pieces: deque[bytes | memoryview] = deque()
         self.size = 0
+        self.taken = 0
+        """Bytes that were taken out so far."""
 
     def push(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -38,6 +40,7 @@ class SendQueue:
             taken.append(piece)
             left -= len(piece)
         self._grow(left - most)
+        self.taken += most - left
         return b"".join(taken)
 
     def clear(self) -> None:

@@ -23,6 +23,7 @@ from twisted_chat.server.http.http2.send_queue import SendQueue
 from twisted_chat.server.http.limits import HttpSite, Refusal, Refused, body_timeout
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
+from twisted_chat.server.http.uptake import Progress, Uptake
 
 QUEUE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait on a stream whose writer knows no pause; the next write after them resets the stream."""
@@ -75,6 +76,12 @@ class StreamOwner(Protocol):
     def cut_off(self) -> None:
         """End the connection of a client that asks too much."""
 
+    def uptake(self) -> Uptake | None:
+        """What the client has taken of what was sent on the whole connection."""
+
+    def window(self, stream: H2Stream) -> int:
+        """Bytes that the client lets the stream send now."""
+
     def is_secure(self) -> bool: ...
 
     def getPeer(self) -> IAddress: ...
@@ -105,6 +112,7 @@ class H2Stream:
         "_held",
         "_owner",
         "_pacer",
+        "_progress",
         "_reading",
         "_request",
         "_serving",
@@ -142,6 +150,7 @@ class H2Stream:
         self._held: deque[tuple[bytes | None, int]] = deque()
         self._reading = True
         self._pacer: Final = Pacer()
+        self._progress: Final = Progress()
         # When the body of a request began to come, then since when an answer waits for the client to take it.
         self._waiting_since: float | None = owner.site.reactor.seconds()
 
@@ -351,6 +360,19 @@ class H2Stream:
     def getHost(self) -> IAddress:
         return self._owner.getHost()
 
+    def uptake(self) -> Uptake | None:
+        """Return what the client has taken of this stream, as the function `uptake` does.
+
+        What the connection takes counts only for what its window let out of the queue, or would: it may be that of
+        other streams.
+        """
+        below = self._owner.uptake()
+        waits = self.queue.size > 0
+        if below is None:
+            return Uptake(self.queue.taken, pending=waits)
+        shut = waits and self._owner.window(self) <= 0
+        return Uptake((self.queue.taken, None if shut else below.taken), pending=waits or below.pending)
+
     def write(self, data: bytes) -> None:
         if self.closed or self.disconnecting or not data:
             return
@@ -431,9 +453,14 @@ class H2Stream:
         themselves how long that may last; until they have ended the stream.
         """
         since = self._waiting_since
-        if self.closed or since is None or now - since < self.site.limits.idle_timeout:
+        if self.closed or since is None:
             return
-        if self._request is not None and not self._request.startedWriting and not self.queue.size:
+        body = self._request is not None and not self._request.startedWriting and not self.queue.size
+        if not body and self._progress.look(self):
+            self._waiting_since = now
+        elif now - since < self.site.limits.idle_timeout:
+            return
+        elif body:
             self.refuse(body_timeout(self.site.limits))
         elif self.disconnecting or (self._websocket is None and not self._pacer.streaming):
             self.site.refused("stalled")
