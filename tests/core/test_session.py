@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from twisted_chat.core.budget import Budget
+from twisted_chat.core.budget import OVERHEAD, Budget
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, Rate
 from twisted_chat.core.permissions import ANYONE, NO_ROOM, SERVER, Identity
 from twisted_chat.core.publication import Position, Publication, Published
-from twisted_chat.core.session import Session
+from twisted_chat.core.session import MOST_OWED, Session
 
 LIMITS = Limits(messages_per_connection=Rate(1.0, 2), messages_per_address=Rate(1.0, 3))
 ANN = replace(ANYONE, user="u1", handle="ann")
@@ -51,6 +52,39 @@ def test_what_is_stored_is_charged_to_address_and_user_but_not_to_the_server() -
                 someone.spend(10, 0.0, began=False)
             assert caught.value.reason is Reason.RATE_LIMITED
         someone.spend(10, 0.0, began=True)
+
+
+def test_small_messages_are_charged_together() -> None:
+    limits = Limits(stored_bytes_per_address=Rate(1.0, 10_000))
+    budget = Budget(limits)
+    rates = AddressRates(limits.messages_per_address)
+
+    def someone() -> Session:
+        return Session(ANYONE, "lobby", address="192.0.2.1", rates=rates, limits=limits, now=0.0, budget=budget)
+
+    one = someone()
+    taken = 0
+    with suppress(ChatError):
+        while True:
+            if not one.owe(300):
+                one.spend(300, 0.0, began=True)
+            taken += 300 + OVERHEAD
+    assert 10_000 <= taken <= 10_000 + 2 * MOST_OWED
+
+
+def test_what_is_owed_at_the_end_is_charged() -> None:
+    limits = Limits(stored_bytes_per_address=Rate(1.0, 10_000))
+    budget = Budget(limits)
+    rates = AddressRates(limits.messages_per_address)
+    taken = 0
+    with suppress(ChatError):
+        while True:  # who comes anew for each message
+            one = Session(ANYONE, "lobby", address="192.0.2.1", rates=rates, limits=limits, now=0.0, budget=budget)
+            one.spend(0, 0.0, began=True)
+            assert one.owe(1_000)
+            one.settle(0.0)
+            taken += 1_000 + 2 * OVERHEAD
+    assert taken <= 12_000
 
 
 def test_anyone_speaks_under_the_handle_given() -> None:

@@ -63,6 +63,11 @@ class Budget:
         for account in accounts:
             account.bytes.charge(size + OVERHEAD, now)
 
+    def charge(self, address: str | None, user: str | None, size: int, now: float) -> None:
+        """Charge messages of `size` bytes, `OVERHEAD` included, that were stored already. This may leave a debt."""
+        for account in self._of(address, user, now):
+            account.bytes.charge(size, now)
+
     def room_began(self, address: str | None, user: str | None, now: float) -> None:
         """Charge a room that began with a message which was stored. This may leave a debt."""
         for account in self._of(address, user, now):

@@ -132,7 +132,13 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether one more is within the rate at `now`; takes it if so."""
-        left = self._refilled(now)
+        # As `_refilled`, whose call would cost as much again, for each message.
+        left, passed, rate = self._left, now - self._at, self._rate
+        self._at = now
+        if passed > 0.0:
+            left += passed * rate.per_second
+            if left > rate.burst:
+                left = rate.burst
         if left < 1.0:
             self._left = left
             return False
@@ -189,7 +195,11 @@ class AddressRates:
 
     def take(self, address: str, now: float) -> bool:
         """Whether one more from `address` is within the rate."""
-        return self._bucket(address, now).take(now)
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            return self._bucket(address, now).take(now)
+        self._buckets.move_to_end(address)
+        return bucket.take(now)
 
     def charge(self, address: str, amount: float, now: float, most_seconds: float) -> float:
         """Take `amount` from the bucket of `address`, as `TokenBucket.charge` does."""

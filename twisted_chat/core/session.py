@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted_chat.core.budget import Budget
+from twisted_chat.core.budget import OVERHEAD, Budget
 from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import AddressRates, Limits, Rate, TokenBucket
 from twisted_chat.core.permissions import Identity
@@ -12,6 +12,9 @@ from twisted_chat.core.publication import Published
 
 REFUSALS: Final = Rate(1.0, 100)
 """How many commands of one connection may be refused before the connection is: a loop that ignores errors."""
+
+MOST_OWED: Final = 4_096
+"""Bytes of messages that one connection may have taken before they are charged together."""
 
 
 class Allowance:
@@ -53,7 +56,11 @@ class Session:
         self.address: Final = address
         self.limits: Final = limits
         self._rates = rates
-        self._budget = budget
+        self._budget = None if identity.server else budget
+        self._owed = 0
+        """Bytes of messages that were taken and are not charged to the budget yet."""
+        self.spender: Final = _spender(identity, address)
+        """Whose share of a relay's space its messages take: its user's, else its address's; None: the server's."""
         self._allowance = Allowance(limits, now) if allowance is None else allowance
 
     def speak(self, offered: str | None, now: float) -> str:
@@ -77,25 +84,35 @@ class Session:
         self.handle = handle
         return handle
 
-    @property
-    def spender(self) -> str | None:
-        """Whose share of a relay's space its messages take: its user's, else its address's; None: the server's."""
-        if self.identity.server:
-            return None
-        if self.identity.user is not None:
-            return f"user:{self.identity.user}"
-        return None if self.address is None else f"address:{self.address}"
-
     def spend(self, size: int, now: float, *, began: bool) -> None:
         """Charge a message of `size` bytes to who says it. Raises `ChatError`; see `Budget.spend`."""
-        if self._budget is not None and not self.identity.server:
-            self._budget.spend(self.address, self.identity.user, size, now, began=began)
+        if self._budget is not None:
+            self._budget.spend(self.address, self.identity.user, self._owed + size, now, began=began)
+        self._owed = 0
+
+    def owe(self, size: int) -> bool:
+        """Note a message of `size` bytes, to be charged with later ones. Return False where `spend` has to be called.
+
+        Looking an account up for each message would cost as much as storing it. Only for a room that has begun; what
+        is owed at the end is charged by `settle`.
+        """
+        owed = self._owed + size + OVERHEAD
+        if owed > MOST_OWED:
+            return False
+        self._owed = owed
+        return True
+
+    def settle(self, now: float) -> None:
+        """Charge what is owed, without asking whether anything is left."""
+        if self._budget is not None and self._owed:
+            self._budget.charge(self.address, self.identity.user, self._owed, now)
+        self._owed = 0
 
     def stored(self, published: Published, now: float) -> None:
         """Take note of what became of a message: did the room begin with it?"""
         if published.publication.position.offset > 1 or published.duplicate:
             return
-        if self._budget is not None and not self.identity.server:
+        if self._budget is not None:
             self._budget.room_began(self.address, self.identity.user, now)
 
     def check_head(self, now: float) -> None:
@@ -118,6 +135,14 @@ class Session:
     def refuse(self, now: float) -> bool:
         """A command was refused. Whether the connection may go on."""
         return self._allowance.refusals.take(now)
+
+
+def _spender(identity: Identity, address: str | None) -> str | None:
+    if identity.server:
+        return None
+    if identity.user is not None:
+        return f"user:{identity.user}"
+    return None if address is None else f"address:{address}"
 
 
 def _too_fast(wait: float, whose: str) -> ChatError:

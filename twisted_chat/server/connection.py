@@ -158,6 +158,8 @@ class Connection:
     """What the transport held at the last beat while it was full."""
     _still = 0
     """How many beats ago it held something else."""
+    _room_began = False
+    """Whether its room is known to have messages, which it keeps while somebody is in it."""
 
     def __init__(self, all_connections: Connections, edge: Edge, session: Session, address: str | None) -> None:
         self.edge = edge
@@ -219,6 +221,7 @@ class Connection:
         reason = self._reason or reason
         self._reason = reason
         self._leave()
+        self.session.settle(self._reactor.seconds())
         self.outbox.close()
         if self._expiry is not None and self._expiry.active():
             self._expiry.cancel()
@@ -318,7 +321,8 @@ class Connection:
             command = wire.decode(text, self._all.limits)
             key = command.key
             before = self.session.handle
-            handle = self.session.speak(command.handle, self._reactor.seconds())
+            now = self._reactor.seconds()
+            handle = self.session.speak(command.handle, now)
         except ChatError as error:
             error.key = error.key or key
             self.refuse(error)
@@ -326,7 +330,7 @@ class Connection:
         if handle != before and self._subscriber is not None:
             self._hub.announce(self._subscriber)
         if isinstance(command, wire.Publish):
-            self._publish(handle, command)
+            self._publish(handle, command, now)
         else:
             self._hub.typing(self.session.room, handle)
 
@@ -340,22 +344,24 @@ class Connection:
         elif self._subscriber is not None:
             self._hub.reply(self._subscriber, self.edge.format.error(error))
 
-    def _publish(self, handle: str, command: wire.Publish) -> None:
+    def _publish(self, handle: str, command: wire.Publish, now: float) -> None:
         session = self.session
         data = wire.compose(handle, command.message, command.key)
-        try:
-            session.spend(len(data), self._reactor.seconds(), began=self._hub.has_begun(session.room))
-        except ChatError as error:
-            error.key = command.key
-            self.refuse(error)
-            return
+        if not (self._room_began and session.owe(len(data))):
+            try:
+                self._room_began = self._hub.has_begun(session.room)
+                session.spend(len(data), now, began=self._room_began)
+            except ChatError as error:
+                error.key = command.key
+                self.refuse(error)
+                return
         publishing = self._hub.publish(
             session.room, data, session.idempotency_key(command.key), "websocket", session.spender
         )
         published = at_once(publishing)
         if published is None:
             publishing.addCallbacks(self._stored, self._not_stored, errbackArgs=(command.key,))
-        else:
+        elif published.duplicate or published.publication.position.offset <= 1:
             self._stored(published)
 
     def _stored(self, published: Published) -> None:

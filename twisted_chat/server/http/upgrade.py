@@ -56,11 +56,10 @@ def lost_upgrade(request: Request) -> Refusal | None:
     Proxies drop ``Upgrade`` unless they are told to pass it on; the other fields of the handshake remain.
     """
     fields = request.requestHeaders
-    if (
-        request.method != b"GET"
-        or is_websocket_request(request)
-        or not (fields.hasHeader(b"Sec-WebSocket-Key") or fields.hasHeader(b"Sec-WebSocket-Version"))
-    ):
+    # Asked of every request, so first what hardly any has.
+    if not (fields.hasHeader(b"Sec-WebSocket-Version") or fields.hasHeader(b"Sec-WebSocket-Key")):
+        return None
+    if request.method != b"GET" or is_websocket_request(request):
         return None
     return Refusal(
         426,
