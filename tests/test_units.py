@@ -9,6 +9,7 @@ import sys
 from configparser import RawConfigParser
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,10 +168,11 @@ def test_the_examples_of_the_sample_are_taken(tmp_path: Path) -> None:
     assert config.admin_port == "tcp:9100:interface=127.0.0.1"
     assert config.allow_origin == ("https://example.org", "https://*.example.org")
     assert config.certificates == Path("/etc/letsencrypt/live")
-    without_default = {
-        setting.attribute: getattr(Config(), setting.attribute) for setting in SETTINGS if not default(setting)
-    }
-    assert replace(config, **without_default) == Config()
+    bare = [setting for setting in SETTINGS if not default(setting)]
+    limits: dict[str, Any] = {setting.limit: None for setting in bare if setting.limit is not None}
+    fields = {setting.attribute: getattr(Config(), setting.attribute) for setting in bare if setting.limit is None}
+    assert limits
+    assert replace(config, **fields, limits=replace(config.limits, **limits)) == Config()
 
 
 def test_a_worker_may_wait_for_redis() -> None:
