@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.server.conftest import Peer
@@ -275,3 +277,23 @@ def test_the_server_stops(consumers: Consumers) -> None:
     assert open_.received().startswith(b"\x88")
     open_.close()
     assert sorted(consumers.queue.channels()) == ["connect", "connect", "disconnect", "disconnect"]
+
+
+@pytest.mark.parametrize("text", ["x" * 65_536, "\N{GRINNING FACE}" * 10_000])
+def test_what_waits_until_its_order_is_known_is_bounded_in_bytes(
+    consumers: Consumers, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    settled: list[tuple[Any, str]] = []
+    monkeypatch.setattr(consumers.sockets, "settle", lambda *member: settled.append(member))
+    peer = consumers.client()
+    consumers.tell(Join("g", consumers.top("g")))
+    size, said = len(text.encode()), 100
+    for _ in range(said):
+        consumers.tell(Say({"text": text}))
+    at_once = peer.received().count(text.encode())
+    limit = consumers.server.limits.outbox_bytes
+    assert limit < size * (said - at_once) + size < limit + 2 * size
+    ((client, group),) = settled
+    client.settled(group)
+    assert peer.received().count(text.encode()) == said - at_once
+    peer.close()
