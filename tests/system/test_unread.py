@@ -29,6 +29,7 @@ NUMBER: Final = re.compile(rb'"message":"(\d+) ')
 BURST: Final = 40
 """Less than may wait for one client."""
 CLIENTS: Final = 100
+ASKING: Final = 60
 MIB: Final = 1 << 20
 PLENTY: Final = 2**31 - 1
 LIMITS: Final = (
@@ -36,7 +37,7 @@ LIMITS: Final = (
     *("--limit-messages-per-connection", "100000:100000"),
     *("--limit-ping-interval", "1000"),
     *("--limit-ping-timeout", "1000"),
-    *("--relay", "memory:", "--history-count", str(2 * KEPT)),
+    *("--history-count", str(2 * KEPT)),
 )
 TCP: Final = "tcp:{port}:interface=127.0.0.1"
 TLS: Final = "tls:{port}:interface=127.0.0.1"
@@ -137,7 +138,7 @@ class Metrics:
 def server(request: pytest.FixtureRequest, twistd: Callable[..., Server], port: int) -> Server:
     tls = ("--self-signed",) if request.param == TLS else ()
     admin = ("--admin-port", f"tcp:{port}:interface=127.0.0.1")
-    return twistd(*tls, *admin, *LIMITS, endpoint=request.param)
+    return twistd(*tls, *admin, *LIMITS, "--relay", "memory:", endpoint=request.param)
 
 
 @pytest.fixture
@@ -172,28 +173,43 @@ class Http2Reader:
         return body
 
 
-@pytest.mark.parametrize("way", [web_socket, event_stream, Http2Reader])
-def test_one_that_reads_slowly_and_steadily_misses_nothing(
-    server: Server, closing: ExitStack, way: Callable[[Server, str], Any]
-) -> None:
+class SlowReader:
+    """Reads a little at a time, and knows the numbers of the messages that it has heard."""
+
+    def __init__(self, way: Any) -> None:
+        self.socket: socket.socket = getattr(way, "socket", way)
+        self.heard: list[int] = []
+        self._way = way
+        self._came, self._at = bytearray(), 0
+
+    def read(self) -> None:
+        self._came += self._way.recv(16_384)
+        for match in NUMBER.finditer(self._came, self._at):
+            self.heard.append(int(match[1]))
+            self._at = match.end()
+
+
+def test_those_that_read_slowly_and_steadily_miss_nothing(server: Server, closing: ExitStack) -> None:
     texts = [f"{number} {LONGEST[:-10]}" for number in range(KEPT + BURST)]
     say(server, texts[:KEPT])
-    # Beside it are some that do not read at all.
+    # Beside them are some that do not read at all.
     for number in range(20):
         closing.enter_context(WAYS[number % len(WAYS)](server, f"/chat/lobby?history={KEPT}"))
-    slow = way(server, f"/chat/lobby?history={KEPT}")
-    closing.enter_context(getattr(slow, "socket", slow))
-    came, at = bytearray(), 0
-    heard: list[int] = []
-    while not heard or heard[-1] < len(texts) - 1:
-        came += slow.recv(16_384)
+    readers = [
+        SlowReader(way(server, f"/chat/lobby?history={KEPT}")) for way in (web_socket, event_stream, Http2Reader)
+    ]
+    for reader in readers:
+        closing.enter_context(reader.socket)
+    said_more = False
+    while reading := [reader for reader in readers if reader.heard[-1:] != [len(texts) - 1]]:
+        for reader in reading:
+            reader.read()
         time.sleep(0.001)
-        for match in NUMBER.finditer(came, at):
-            heard.append(int(match[1]))
-            at = match.end()
-            if len(heard) == KEPT // 2:
-                say(server, texts[KEPT:])
-    assert heard == list(range(len(texts)))
+        if not said_more and all(len(reader.heard) >= KEPT // 2 for reader in readers):
+            said_more = True
+            say(server, texts[KEPT:])
+    for reader in readers:
+        assert reader.heard == list(range(len(texts)))
 
 
 def test_clients_that_do_not_read_cost_little(server: Server, port: int, closing: ExitStack) -> None:
@@ -212,3 +228,44 @@ def test_clients_that_do_not_read_cost_little(server: Server, port: int, closing
     assert MIB < metrics.number("twisted_chat_outbox_bytes") < 64 * MIB
     assert metrics.number("twisted_chat_outbox_bytes_limit") == 256 * MIB
     assert resident(server) - before < 120 * MIB
+
+
+def page(server: Server, address: str) -> socket.socket:
+    """A connection that asks for a long history three times."""
+    connection = connected(server, address=address)
+    connection.sendall(f"GET /chat/lobby?limit={KEPT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 3)
+    return connection
+
+
+def pages_2(server: Server, address: str) -> socket.socket:
+    """The same over HTTP/2 with a stream for each, whose windows never fill."""
+    connection = connected(server, "h2", address=address)
+    h2 = H2Connection(H2Configuration(client_side=True))
+    h2.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = PLENTY
+    h2.local_settings.acknowledge()
+    h2.initiate_connection()
+    h2.increment_flow_control_window(PLENTY - 65_535)
+    head = [(":scheme", "https"), (":authority", "localhost"), (":method", "GET")]
+    for stream in (1, 3, 5):
+        h2.send_headers(stream, [*head, (":path", f"/chat/lobby?limit={KEPT}")], end_stream=True)
+    connection.sendall(h2.data_to_send())
+    return connection
+
+
+@pytest.mark.parametrize("relay", ["memory:", "sqlite:"])
+def test_histories_that_are_not_read_cost_little(
+    twistd: Callable[..., Server], port: int, closing: ExitStack, relay: str
+) -> None:
+    admin = ("--admin-port", f"tcp:{port}:interface=127.0.0.1")
+    server = twistd("--self-signed", *admin, *LIMITS, "--relay", relay, endpoint=TLS)
+    metrics = Metrics(server, port)
+    say(server, [LONGEST] * KEPT)
+    before = resident(server)
+    for number in range(ASKING):
+        closing.enter_context((page, pages_2)[number % 2](server, "127.0.0.2"))
+    until(lambda: metrics.number("twisted_chat_refusals_total") > ASKING // 2, "answers that are refused")
+    assert MIB < metrics.number("twisted_chat_outbox_bytes") < 64 * MIB
+    assert resident(server) - before < 80 * MIB
+    # Another address has what it asks for.
+    answer = server.get(f"/chat/lobby?limit={KEPT}")
+    assert [message["message"] for message in answer.json()["messages"]] == [LONGEST] * KEPT

@@ -147,13 +147,6 @@ def test_the_timestamp_is_the_time_of_storing() -> None:
     assert room.timestamp(1_763_796_000_000_000) == "2025-11-22T07:20:00.000000Z"
 
 
-def test_a_page_of_history() -> None:
-    publications = [Publication(Position("e", n, n), n - 1, room.compose("ann", str(n), None)) for n in (1, 2)]
-    page = json.loads(room.messages(publications, Position("e", 2, 2), complete=True, more=False))
-    assert [message["message"] for message in page["messages"]] == ["1", "2"]
-    assert (page["position"], page["complete"], page["more"]) == ("e-2-2", True, False)
-
-
 def test_events() -> None:
     at = Position("e", 2, 3)
     assert json.loads(room.joined("ann")) == {"event": "join", "handle": "ann"}

@@ -27,13 +27,18 @@ def check_json(request: Request) -> None:
         )
 
 
-def answer(request: Request, status: int, body: bytes) -> bytes:
-    """Set status and headers for a JSON body, and return it."""
+def prepare_json(request: Request, status: int, size: int) -> None:
+    """Set status and headers for a JSON body of `size` bytes."""
     request.setResponseCode(status)
     request.setHeader("content-type", "application/json")
     request.setHeader("cache-control", "no-store")
     request.setHeader("x-content-type-options", "nosniff")
-    request.setHeader("content-length", str(len(body) + 1))
+    request.setHeader("content-length", str(size))
+
+
+def answer(request: Request, status: int, body: bytes) -> bytes:
+    """Set status and headers for a JSON body, and return it."""
+    prepare_json(request, status, len(body) + 1)
     return b"" if request.method == b"HEAD" else body + b"\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Final, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -23,12 +24,14 @@ from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
 from twisted_chat.server.http.request import body_of, field, prepare
 from twisted_chat.server.http.upgrade import is_websocket_request, lost_upgrade, upgrade
-from twisted_chat.server.json_response import JSON, answer, check_json, refuse
+from twisted_chat.server.json_response import JSON, answer, check_json, prepare_json, refuse
+from twisted_chat.server.long_answers import PIECE_BYTES, LongAnswers
 from twisted_chat.server.static_files import StaticFile
 from twisted_chat.server.turns import Turns
 from twisted_chat.server.websocket import RoomSocketFactory
 from twisted_chat.wire import query, room
 from twisted_chat.wire.accept import preferred
+from twisted_chat.wire.page import Page
 
 METHODS: Final = "GET, HEAD, POST, OPTIONS"
 _METHODS: Final = frozenset(METHODS.encode().split(b", "))
@@ -60,6 +63,7 @@ class RoomResource(Resource):
         self._page: Final = page
         self._arrivals: Final = AddressRates(self._limits.arrivals)
         self._turns: Final = Turns(READ_AT_ONCE, READ_LATER)
+        self._long_answers: Final = LongAnswers(connections.waiting_bytes)
 
     @property
     def _limits(self) -> Limits:
@@ -163,19 +167,31 @@ class RoomResource(Resource):
         self._admission.identify(request).check_read(name)
         self._admission.check_room(name)
         address = self._admission.address(request)
-        page = self._turns.take(address, partial(self._read, name, question), lambda: request.channel is not None)
-        self._later(request, page, bytes)
+        read = partial(self._read, name, question, address)
+        page = self._turns.take(address, read, lambda: request.channel is not None)
+        self._later(request, page, partial(self._answer_page, request))
         return NOT_DONE_YET
 
-    def _read(self, name: str, question: Question) -> Deferred[bytes]:
+    def _read(self, name: str, question: Question, address: str | None) -> Deferred[Page]:
+        self._long_answers.check(address)  # what cannot be written need not be read
         return self._connections.hub.history(name, question).addCallback(partial(self._page_of, name, question))
 
-    def _page_of(self, name: str, question: Question, history: History) -> bytes | Deferred[bytes]:
+    def _page_of(self, name: str, question: Question, history: History) -> Page | Deferred[Page]:
         if history.proof is Proof.LOST:
             # What can be had of it, and word that it is not all.
             newest = self._connections.hub.history(name, Newest(question.limit))
-            return newest.addCallback(partial(_messages, complete=False))
-        return _messages(history, complete=True)
+            return newest.addCallback(partial(_page, complete=False))
+        return _page(history, complete=True)
+
+    def _answer_page(self, request: Request, page: Page) -> None:
+        if page.data_size() < PIECE_BYTES or request.method == b"HEAD":
+            self._answer(request, page.text())
+            return
+        address = self._admission.address(request)
+        self._long_answers.check(address)  # again: many may have been read meanwhile
+        size = page.size() + 1
+        prepare_json(request, 200, size)
+        self._long_answers.begin(request, address, size, chain(page.pieces(PIECE_BYTES), (b"\n",)))
 
     # Posting
 
@@ -199,7 +215,8 @@ class RoomResource(Resource):
             "api" if session.identity.server else "http",
             session.spender,
         )
-        self._later(request, published, partial(self._stored, request, session))
+        stored = published.addCallback(partial(self._stored, request, session))
+        self._later(request, stored, partial(self._answer, request))
         return NOT_DONE_YET
 
     def _poster(self, request: Request, name: str) -> Session:
@@ -231,15 +248,17 @@ class RoomResource(Resource):
 
     # Answers
 
-    def _later(self, request: Request, waiting: Deferred[T], body: Callable[[T], bytes | Deferred[bytes]]) -> None:
-        """Finish the request with the JSON that `body` makes of what is waited for, or with the refusal."""
+    def _later(self, request: Request, waiting: Deferred[T], respond: Callable[[T], None]) -> None:
+        """Answer the request, while somebody waits for it, with what `respond` makes of a result, or with the refusal.
+
+        What `respond` raises it raises before it writes.
+        """
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
-        def finish(content: bytes) -> None:
+        def finish(result: T) -> None:
             if not gone:
-                request.write(answer(request, request.code, content))
-                request.finish()
+                respond(result)
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -250,7 +269,11 @@ class RoomResource(Resource):
                 request.write(self._refuse(request, error))
                 request.finish()
 
-        waiting.addCallback(body).addCallbacks(finish, failed)
+        waiting.addCallback(finish).addErrback(failed)
+
+    def _answer(self, request: Request, content: bytes) -> None:
+        request.write(answer(request, request.code, content))
+        request.finish()
 
     def _refuse(self, request: Request, error: ChatError) -> bytes:
         self._connections.metrics.refused(error.reason.code)
@@ -265,11 +288,10 @@ class RoomResource(Resource):
         return refuse(request, error)
 
 
-def _messages(history: History, *, complete: bool) -> bytes:
-    more = history.proof is Proof.MORE
+def _page(history: History, *, complete: bool) -> Page:
     publications = history.publications
     position = publications[-1].position if publications else history.top
-    return room.messages(publications, position, complete=complete, more=more)
+    return Page(publications, position, complete, more=history.proof is Proof.MORE)
 
 
 def _query(request: Request) -> dict[str, str]:

@@ -7,7 +7,7 @@ A client sends ``{"handle", "message"[, "key"]}`` or ``{"handle", "typing": true
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -132,16 +132,6 @@ def message(publication: Publication) -> bytes:
     """A publication as every member sees it."""
     at = publication.position
     return f'{{"id":"{at!s}","timestamp":"{timestamp(at.tag)}",'.encode() + publication.data[1:]
-
-
-def messages(publications: Sequence[Publication], position: Position, *, complete: bool, more: bool) -> bytes:
-    """An answer from the history."""
-    return b'{"messages":[%b],"position":"%b","complete":%b,"more":%b}' % (
-        b",".join(map(message, publications)),
-        str(position).encode(),
-        b"true" if complete else b"false",
-        b"true" if more else b"false",
-    )
 
 
 def timestamp(microseconds: int) -> str:

@@ -33,6 +33,7 @@ from twisted_chat.server.http.limits import (
     not_implemented,
     target_too_long,
 )
+from twisted_chat.server.http.pull import Pull
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.transport import StreamTransport, end_writing, held_bytes
 from twisted_chat.server.http.unfinished import UnfinishedOfConnection
@@ -95,6 +96,7 @@ class Http1Channel(http.HTTPChannel):
         """What has come of a head after its request line, and the end of that."""
         self._http10 = False
         self._paced = False
+        self._pull: Pull | None = None
         self._grew: Final = grew
         self._progress: Final = Progress()
         self._draining = False
@@ -332,14 +334,23 @@ class Http1Channel(http.HTTPChannel):
     # The transport is our consumer, and we are the answer's
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if streaming:
-            # It is told to pause, and judges itself how long that may last.
-            self._paced = True
-            self.setTimeout(None)
-        super().registerProducer(producer, streaming)
+        if not streaming:
+            # Twisted's would ask it between two turns of the global reactor.
+            self._pull = pull = Pull(producer)
+            super().registerProducer(pull, True)
+            if not self._waitingForTransport:
+                pull.resumeProducing()
+            return
+        # It is told to pause, and judges itself how long that may last.
+        self._paced = True
+        self.setTimeout(None)
+        super().registerProducer(producer, True)
 
     def unregisterProducer(self) -> None:
         self._paced = False
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            pull.pauseProducing()
         super().unregisterProducer()
 
     def pauseProducing(self) -> None:
@@ -347,8 +358,9 @@ class Http1Channel(http.HTTPChannel):
         if self._phase is _Phase.ANSWERING and not self._paced:
             self.setTimeout(self._limits.idle_timeout)
             self._progress.look(self._connection)
-            # TLS is told in the middle of what it writes.
-            self._grew(max(self.held_bytes(), _length(self.requests[0])))
+            if self._pull is None:
+                # TLS is told in the middle of what it writes.
+                self._grew(max(self.held_bytes(), _length(self.requests[0])))
 
     def resumeProducing(self) -> None:
         if self._phase is _Phase.ANSWERING:

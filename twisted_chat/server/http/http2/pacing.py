@@ -26,6 +26,11 @@ class Pacer:
         """Whether a push producer is registered: one that knows when to stop."""
         return self._producer is not None and self._streaming
 
+    @property
+    def pulling(self) -> bool:
+        """Whether a pull producer is registered: it has more to write."""
+        return self._producer is not None and not self._streaming
+
     def register(self, producer: Any, streaming: bool) -> None:
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")

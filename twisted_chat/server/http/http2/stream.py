@@ -436,7 +436,7 @@ class H2Stream:
     def take(self, most: int) -> bytes:
         """The next bytes to send."""
         data = self.queue.take(most)
-        self._waiting_since = self.site.reactor.seconds() if self.queue.size else None
+        self._waiting_since = self.site.reactor.seconds() if self.queue.size or self._pacer.pulling else None
         return data
 
     def finished(self) -> None:
@@ -473,6 +473,9 @@ class H2Stream:
             producer.stopProducing()
             return
         self._pacer.register(producer, streaming)
+        if not streaming:
+            # It is asked when the client can take something, which may be never.
+            self._waiting_since = self.site.reactor.seconds()
         self.check_producer()
 
     def unregisterProducer(self) -> None:
