@@ -93,14 +93,16 @@ def main() -> None:
             report = attack(server, given.names, members=given.members, rooms=given.rooms, seconds=given.seconds)
         finally:
             server.terminate()
+        traceback = "Traceback" in server.log
     seen = report.members
     sys.stdout.write(
         f"{seen.members} members: {seen.sent} messages sent, {seen.delivered} deliveries, {seen.missing} missing\n"
         f"{seen.cut_off} cut off, {seen.out_of_order} saw another order\n"
         f"delivery: median {seen.median:.3f} s, 99% within {seen.late:.3f} s, latest {seen.latest:.3f} s\n"
         f"memory: {report.memory_before >> 20} MiB before, at most {report.memory_most >> 20} MiB\n"
+        f"{'a' if traceback else 'no'} traceback in the log\n"
     )
-    held = not (seen.cut_off or seen.missing or seen.out_of_order)
+    held = not (seen.cut_off or seen.missing or seen.out_of_order) and not traceback
     sys.exit(not (held and seen.latest < DELIVERY_SECONDS and report.memory_most < MEMORY_BYTES))
 
 
