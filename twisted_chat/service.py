@@ -41,6 +41,7 @@ from twisted_chat.server.admission import Admission
 from twisted_chat.server.api import Api
 from twisted_chat.server.connection import NODE, Connections
 from twisted_chat.server.consumer_resource import ConsumerSite
+from twisted_chat.server.cross_origin import CrossOrigin
 from twisted_chat.server.draining import GRACE, drain
 from twisted_chat.server.endpoints import EndpointError
 from twisted_chat.server.host_resource import HostSite
@@ -156,6 +157,7 @@ class ChatService(Service):
             clients=self.admission,
             requests=limits.requests_per_address,
             waiting_bytes=self._waiting_bytes,
+            cross_origin=CrossOrigin(self.admission),
             on_refused=self.metrics.refused,
             on_tls_failed=self.metrics.tls_failed,
         )

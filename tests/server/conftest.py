@@ -30,6 +30,7 @@ from twisted_chat.relay.memory import MemoryRelay
 from twisted_chat.server import static_files
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
+from twisted_chat.server.cross_origin import CrossOrigin
 from twisted_chat.server.heartbeat import PARTS
 from twisted_chat.server.http.switch import ChatSite
 from twisted_chat.server.room_resource import RoomResource
@@ -238,6 +239,7 @@ class InMemoryServer:
             clients=self.admission,
             requests=self.limits.requests_per_address,
             waiting_bytes=self.connections.waiting_bytes,
+            cross_origin=CrossOrigin(self.admission),
             on_refused=self.metrics.refused,
         )
         self.peers: list[Peer] = []

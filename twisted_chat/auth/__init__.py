@@ -8,7 +8,7 @@ from twisted_chat.auth.api_keys import ApiKeys
 from twisted_chat.auth.files import KeyFileError
 from twisted_chat.auth.hosts import HostError, Hosts
 from twisted_chat.auth.keys import SigningKey
-from twisted_chat.auth.origins import OriginError, Origins
+from twisted_chat.auth.origins import OriginError, Origins, is_hostless
 from twisted_chat.auth.tokens import TokenKeys, make_token, token_from
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Origins",
     "SigningKey",
     "TokenKeys",
+    "is_hostless",
     "make_token",
     "token_from",
 ]

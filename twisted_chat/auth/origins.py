@@ -61,11 +61,11 @@ class Origins:
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         self._every = "*" in allowed
-        self._hostless = {text.lower() for text in allowed if _is_hostless(text)}
+        self._hostless = {text.lower() for text in allowed if is_hostless(text)}
         self._exact: set[_Origin] = set()
         self._parents: set[_Origin] = set()
         for text in allowed:
-            if text == "*" or _is_hostless(text):
+            if text == "*" or is_hostless(text):
                 continue
             (self._parents if _STAR in text else self._exact).add(_parse_allowed(text))
 
@@ -78,7 +78,7 @@ class Origins:
             return
         if origin == "null":
             what = "a page without an origin (a file or a sandboxed frame)"
-        elif _Origin.parse(origin) is None and not _is_hostless(origin):
+        elif _Origin.parse(origin) is None and not is_hostless(origin):
             # Not repeated: who knows what it is.
             raise ChatError(Reason.ORIGIN_NOT_ALLOWED, "the Origin header is not an origin like https://example.com")
         else:
@@ -100,13 +100,14 @@ class Origins:
         return origin if self._allows(origin) else None
 
     def _allows(self, origin: str) -> bool:
-        if _is_hostless(origin):
+        if is_hostless(origin):
             return origin.lower() in self._hostless
         parsed = _Origin.parse(origin)
         return parsed is not None and (parsed in self._exact or any(parsed.under(parent) for parent in self._parents))
 
 
-def _is_hostless(text: str) -> bool:
+def is_hostless(text: str) -> bool:
+    """Whether an origin names no site: ``null``, or a scheme alone."""
     return text == "null" or (
         len(text) <= _LONGEST and text.isascii() and _SCHEME_ONLY.fullmatch(text.lower()) is not None
     )

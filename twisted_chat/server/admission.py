@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.http import Request
+from twisted.web.http_headers import Headers
 
 from twisted_chat.auth import ApiKeys, Origins, TokenKeys, token_from
 from twisted_chat.core.budget import Budget
@@ -16,7 +17,7 @@ from twisted_chat.core.limits import AddressRates, Limits, limited_address
 from twisted_chat.core.permissions import ANYONE, SERVER, Identity
 from twisted_chat.core.session import Allowance, Session
 from twisted_chat.server.http.connection import HttpConnection
-from twisted_chat.server.http.request import field
+from twisted_chat.server.http.request import field, joined
 
 _HOP: Final = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<ipv4>[0-9.]+))(?::[0-9]{1,5})?")
 
@@ -95,10 +96,10 @@ class Admission:
         if origin is not None:
             self._origins.check(origin, field(request, b"host"))
 
-    def allowed_origin(self, request: Request) -> str | None:
-        """What ``Access-Control-Allow-Origin`` says to this request; None: nothing."""
-        origin = field(request, b"origin")
-        return None if origin is None else self._origins.cors_origin(origin, field(request, b"host"))
+    def allowed_origin(self, headers: Headers) -> str | None:
+        """Return what ``Access-Control-Allow-Origin`` says to a request with these fields; None: nothing."""
+        origin = joined(headers, b"origin")
+        return None if origin is None else self._origins.cors_origin(origin, joined(headers, b"host"))
 
     def identify(self, request: Request) -> Identity:
         """Who sends this request. Raises `ChatError`."""

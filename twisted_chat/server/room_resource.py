@@ -22,7 +22,7 @@ from twisted_chat.core.session import Session
 from twisted_chat.server.admission import Admission
 from twisted_chat.server.connection import Connections
 from twisted_chat.server.event_stream import EventStream
-from twisted_chat.server.http.request import body_of, field, prepare
+from twisted_chat.server.http.request import ALLOW_ORIGIN, body_of, field, is_preflight, prepare
 from twisted_chat.server.http.upgrade import is_websocket_request, lost_upgrade, upgrade
 from twisted_chat.server.json_response import JSON, answer, check_json, prepare_json, refuse
 from twisted_chat.server.long_answers import PIECE_BYTES, LongAnswers
@@ -82,6 +82,10 @@ class RoomResource(Resource):
 
     def render(self, request: Request) -> bytes | int:
         try:
+            if is_preflight(request):
+                # Whatever the room is: a page can read why the request itself is refused, but not why this is.
+                self._admission.check_origin(request)
+                return self._options(request)
             return self._render(request, self._enter(request))
         except ChatError as error:
             return self._refuse(request, error)
@@ -89,7 +93,6 @@ class RoomResource(Resource):
     def _enter(self, request: Request) -> str:
         """Return the room, for a page that may ask."""
         self._admission.check_origin(request)
-        self._allow_cross_origin(request)
         name = room_from_path(request.path.removeprefix(b"/chat"))
         unusual = other_spelling(request.path)
         if unusual is not None:
@@ -231,16 +234,10 @@ class RoomResource(Resource):
 
     # Cross-origin
 
-    def _allow_cross_origin(self, request: Request) -> None:
-        origin = self._admission.allowed_origin(request)
-        if origin is not None:
-            request.setHeader("access-control-allow-origin", origin)
-            request.setHeader("vary", "origin")
-
     def _options(self, request: Request) -> bytes:
         request.setResponseCode(204)
         request.setHeader("allow", METHODS)
-        if self._admission.allowed_origin(request) is not None:
+        if request.responseHeaders.hasHeader(ALLOW_ORIGIN):
             request.setHeader("access-control-allow-methods", METHODS)
             request.setHeader("access-control-allow-headers", "authorization, content-type, last-event-id")
             request.setHeader("access-control-max-age", "600")

@@ -73,6 +73,8 @@ class Http1Channel(http.HTTPChannel):
         called with how many bytes more wait for the client than before, at most
     """
 
+    _path = b""  # until a request line has come
+
     def __init__(
         self,
         site: HttpSite,
@@ -190,6 +192,8 @@ class Http1Channel(http.HTTPChannel):
             fields = came[:-3]  # the last ones may be of the end
         lines = fields.count(b"\r\n")
         if len(fields) > self._limits.header_bytes or lines > self._limits.headers:
+            whole = fields if end else fields.rpartition(b"\r\n")[0]
+            self._read_origin(whole.split(b"\r\n"))
             self.refuse(header_too_large(self._limits))
         elif fields.count(b"\n") != lines:
             self.refuse(bare_line_feed())
@@ -202,6 +206,13 @@ class Http1Channel(http.HTTPChannel):
             if all(map(self.headerReceived, fields.split(b"\r\n")[1:])):
                 self._buffer = rest
                 self._head_received()
+
+    def _read_origin(self, lines: list[bytes]) -> None:
+        """Take from whole lines of a head that is refused what its answer depends on."""
+        for line in lines:
+            name, _, value = line.partition(b":")
+            if name.lower() in (b"origin", b"host"):
+                self.requests[-1].requestHeaders.addRawHeader(name, value.strip(b" \t"))
 
     def _head_received(self) -> None:
         self.allHeadersReceived()
@@ -391,6 +402,8 @@ class Http1Channel(http.HTTPChannel):
         self._phase = _Phase.REFUSED
         self.site.refused(refusal.code)
         self.site.charge(self.connection.address)
+        if self.requests:
+            refusal = refusal.adding(cast("ChatRequest", self.requests[-1]).cross_origin(self._path))
         self._connection.write(http1_answer(refusal))
         self._linger()
 

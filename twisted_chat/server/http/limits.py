@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request, datetimeToString
+from twisted.web.http_headers import Headers
 
 from twisted_chat.core.errors import Reason
 from twisted_chat.server.http.fairness import FairTurns
@@ -81,6 +82,10 @@ class HttpLimits:
                 raise ValueError(f"{field.name} must be more than 0, not {value!r}")
 
 
+CrossOriginFields = Callable[[bytes, Headers], Iterable[tuple[bytes, bytes]]]
+"""Returns, by the target and the fields of a request, those of its answer that let a page of another site read it."""
+
+
 class HttpSite(Protocol):
     """What a channel needs of the site that it serves."""
 
@@ -108,6 +113,9 @@ class HttpSite(Protocol):
 
     def address(self, request: Request) -> str | None:
         """Return the address that a request is counted under."""
+
+    def cross_origin(self, target: bytes, headers: Headers) -> Iterable[tuple[bytes, bytes]]:
+        """Return the fields with which the page that sent a request may read its answer."""
 
     def charge(self, address: str | None) -> bool:
         """Count against the rate of a connection's peer what was refused before it was a request.
@@ -142,6 +150,10 @@ class Refusal:
         """``{"error": {"code": …, "message": …}}`` and a newline."""
         error = {"error": {"code": self.code, "message": self.message}}
         return json.dumps(error, ensure_ascii=False).encode() + b"\n"
+
+    def adding(self, headers: Iterable[tuple[bytes, bytes]]) -> Refusal:
+        """Return this refusal with more header fields."""
+        return replace(self, headers=(*self.headers, *headers))
 
     @property
     def phrase(self) -> bytes:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
@@ -13,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 
 from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.limits import HOST, SERVER, HttpSite, Refusal, too_many_requests
@@ -20,6 +22,7 @@ from twisted_chat.server.http.request_rates import Verdict
 from twisted_chat.server.http.rotation import Work
 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE)
+ALLOW_ORIGIN: Final = b"access-control-allow-origin"
 _FAILED: Final = Refusal(500, "internal", "the server failed to answer this; its log says why")
 
 
@@ -48,6 +51,7 @@ class ChatRequest(server.Request):
         """Serve the request, all of which is here, when it is its turn."""
         channel = self.channel
         site, connection = channel.site, channel.connection
+        self._allow_cross_origin()
         address = site.address(self)
         verdict = Verdict.SERVE if site.rates is None else site.rates.judge(self, address)
         if verdict is Verdict.SERVE:
@@ -68,6 +72,10 @@ class ChatRequest(server.Request):
     def _refuse(self) -> None:
         self._waiting = None
         self.channel.serving(self)
+        if is_preflight(self) and self.responseHeaders.hasHeader(ALLOW_ORIGIN):
+            # A browser would tell the page nothing; what it asks for is refused when it comes.
+            super().process()
+            return
         site = self.channel.site
         refusal = too_many_requests(site.rates.wait(site.address(self)))
         site.refused(refusal.code)
@@ -96,6 +104,7 @@ class ChatRequest(server.Request):
         if rates is not None and rates.exhausted(address):
             return None  # it is refused, or held, when it is all there
         self.setHeader(b"date", http.datetimeToString())
+        self._allow_cross_origin()
         try:
             resource = self.site.getResourceFor(self)
             answered = resource.check_head(self) if isinstance(resource, HeadChecker) else None
@@ -105,6 +114,19 @@ class ChatRequest(server.Request):
         except Exception:  # noqa: BLE001 - resources run in here
             self._log.failure("{method} request failed at its head", method=self.method)
             return prepare(self, _FAILED)
+
+    def cross_origin(self, target: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Return the fields with which the page that sends this may read the answer, by what has come of the head."""
+        if not self.requestHeaders.hasHeader(b"origin"):
+            return ()
+        fields: Iterable[tuple[bytes, bytes]] = self.channel.site.cross_origin(
+            self._origin_form(target), self.requestHeaders
+        )
+        return fields
+
+    def _allow_cross_origin(self) -> None:
+        for name, value in self.cross_origin(self.uri):
+            self.setHeader(name, value)
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
         # Twisted knows no words for 426, 429 and others.
@@ -144,8 +166,18 @@ def field(request: http.Request, name: bytes) -> str | None:
 
     Clients may send any bytes. What is no UTF-8 is no value that anything here takes, and becomes U+FFFD.
     """
-    values = request.requestHeaders.getRawHeaders(name)
+    return joined(request.requestHeaders, name)
+
+
+def joined(headers: Headers, name: bytes) -> str | None:
+    """Return a field of `headers`, as `field` does."""
+    values = headers.getRawHeaders(name)
     return b", ".join(values).decode("utf-8", "replace") if values else None
+
+
+def is_preflight(request: http.Request) -> bool:
+    """Whether a browser asks if a page may send what it is about to send."""
+    return request.method == b"OPTIONS" and request.requestHeaders.hasHeader(b"access-control-request-method")
 
 
 def body_of(request: http.Request) -> bytes:

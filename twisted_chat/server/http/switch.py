@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from OpenSSL import SSL
@@ -18,6 +18,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
@@ -27,7 +28,7 @@ from twisted_chat.server.http.body import BodyBuffer
 from twisted_chat.server.http.fairness import FairTurns
 from twisted_chat.server.http.http1 import Http1Channel
 from twisted_chat.server.http.http2.channel import H2Channel
-from twisted_chat.server.http.limits import HttpLimits
+from twisted_chat.server.http.limits import CrossOriginFields, HttpLimits
 from twisted_chat.server.http.request import ChatRequest
 from twisted_chat.server.http.request_rates import Clients, RequestRates
 from twisted_chat.server.http.rotation import Work
@@ -218,6 +219,8 @@ class ChatSite(server.Site):
         how often one address may ask for something; None: as often as it wants
     waiting_bytes
         counts and bounds what waits for clients, here and wherever else it is given to
+    cross_origin
+        returns the fields with which pages of other sites may read answers; None: there are none
     on_refused
         called with a reason for each connection, request or stream that the HTTP layer refuses:
         ``too_many_connections``, ``too_many_from_address``, ``malformed``,
@@ -240,6 +243,7 @@ class ChatSite(server.Site):
         clients: Clients | None = None,
         requests: Rate | None = None,
         waiting_bytes: WaitingBytes | None = None,
+        cross_origin: CrossOriginFields | None = None,
         on_refused: Callable[[str], None] | None = None,
         on_tls_failed: Callable[[str], None] | None = None,
     ) -> None:
@@ -264,6 +268,7 @@ class ChatSite(server.Site):
         self.waiting_bytes: Final = WaitingBytes(reactor) if waiting_bytes is None else waiting_bytes
         self.unfinished: Final = UnfinishedBytes(limits)
         self.tls_on_plain_port: Final = RareLog(reactor)
+        self._cross_origin: Final = cross_origin
         self._on_refused: Final = on_refused
         self._on_tls_failed: Final = on_tls_failed
         self._waiting: list[Deferred[None]] = []
@@ -318,6 +323,9 @@ class ChatSite(server.Site):
             return self._clients.address(request)
         address: str | None = cast("Any", request).channel.connection.address
         return address
+
+    def cross_origin(self, target: bytes, headers: Headers) -> Iterable[tuple[bytes, bytes]]:
+        return () if self._cross_origin is None else self._cross_origin(target, headers)
 
     def charge(self, address: str | None) -> bool:
         return self.rates is None or address is None or self._proxied or self.rates.take(address)

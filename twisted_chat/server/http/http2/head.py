@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from twisted.web.http_headers import Headers
+
 from twisted_chat.server.http.limits import (
     HOST,
     TARGET,
@@ -88,6 +90,18 @@ def request_head(headers: Iterable[Field], limits: HttpLimits, *, ended: bool) -
         raise Refused(expectation_failed())
     expects = not ended and bool(expectations)
     return RequestHead(pseudo[b":method"], pseudo[b":path"], protocol, fields, length, expects)
+
+
+def origin_of(headers: list[Field]) -> tuple[bytes, Headers]:
+    """Return the target of a request that may be refused, and those of its fields that say whose page sent it."""
+    found = Headers()
+    target = b""
+    for name, value in headers:
+        if name == b":path":
+            target = value
+        elif name in (b"origin", b":authority", b"host"):
+            found.addRawHeader(b"host" if name == b":authority" else name, value)
+    return target, found
 
 
 def _check(pseudo: dict[bytes, bytes], fields: list[Field], limits: HttpLimits) -> None:

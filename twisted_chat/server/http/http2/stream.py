@@ -17,7 +17,14 @@ from zope.interface import implementer
 
 from twisted_chat.server.http.connection import HttpConnection
 from twisted_chat.server.http.http2.backlog import Backlog
-from twisted_chat.server.http.http2.head import AnswerHead, Field, RequestHead, request_head, without_hop_by_hop
+from twisted_chat.server.http.http2.head import (
+    AnswerHead,
+    Field,
+    RequestHead,
+    origin_of,
+    request_head,
+    without_hop_by_hop,
+)
 from twisted_chat.server.http.http2.pacing import Pacer
 from twisted_chat.server.http.http2.send_queue import SendQueue
 from twisted_chat.server.http.limits import HttpSite, Refusal, Refused, body_timeout
@@ -176,7 +183,7 @@ class H2Stream:
         try:
             head = self._head = request_head(headers, self.site.limits, ended=ended)
         except Refused as refused:
-            self.refuse(refused.refusal)
+            self._refuse(refused.refusal.adding(self.site.cross_origin(*origin_of(headers))))
             return
         request = self._request = self.site.requestFactory(self)
         for name, value in head.fields:
@@ -324,6 +331,13 @@ class H2Stream:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with `refusal`; what the client still sends is thrown away."""
+        request = self._request
+        if request is not None and self._head is not None:
+            assert isinstance(request, ChatRequest)
+            refusal = refusal.adding(request.cross_origin(self._head.path))
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
         self.site.refused(refusal.code)
         self._request_lost(Failure(ConnectionAborted()))
         if not self.site.charge(self.connection.address):
