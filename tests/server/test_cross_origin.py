@@ -10,8 +10,10 @@ import pytest
 from twisted.web.resource import Resource
 
 from tests.server.conftest import read_answer
+from tests.server.consumers import HANDSHAKE, Consumers
 from tests.server.http.http2.conftest import Client
 from twisted_chat.auth import Hosts, Origins
+from twisted_chat.consumers.events import Say
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.server.host_resource import HostSite
 
@@ -234,6 +236,39 @@ def test_a_page_of_the_servers_own_needs_none(make_server: MakeServer, ask: Ask)
     status, headers = ask(server, "POST", "/chat/lobby", ("origin", f"https://{host}"), JSON, body=b"x" * 70_000)
     assert status == 413
     assert "access-control-allow-origin" not in headers
+
+
+def allow(server: Any) -> None:
+    server.admission.replace(origins=Origins([SITE]), tokens=None, api_keys=None)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(403, ""), (400, "Sec-WebSocket-Key: short\r\n"), (426, "Sec-WebSocket-Version: 12\r\n")],
+)
+def test_handshakes_that_consumers_refuse(consumers: Consumers, status: int, headers: str) -> None:
+    allow(consumers.server)
+    handshake = HANDSHAKE
+    for field in filter(None, headers.split("\r\n")):
+        name = field.partition(":")[0]
+        handshake = "".join(line for line in handshake.splitlines(keepends=True) if not line.startswith(name))
+    for origin in (SITE, "https://evil.example"):
+        peer = consumers.server.peer()
+        peer.send(f"GET /chat/lobby HTTP/1.1\r\n{handshake}{headers}Origin: {origin}\r\n\r\n".encode())
+        if consumers.queue.events:
+            consumers.tell(Say({"close": True}))
+            consumers.queue.events.clear()
+        answer = read_answer(peer.received())
+        assert answer.status in ({status} if origin == SITE else {status, 403})
+        assert readable(answer.headers) == (origin == SITE)
+
+
+@VERSIONS
+def test_a_handshake_whose_upgrade_was_dropped(make_server: MakeServer, ask: Ask) -> None:
+    server = make_server(origins=Origins([SITE]))
+    status, headers = ask(server, "GET", "/chat/lobby", ("origin", SITE), ("sec-websocket-version", "13"))
+    assert status == 426
+    assert readable(headers)
 
 
 def test_what_is_stored_can_be_read(make_server: MakeServer) -> None:

@@ -17,6 +17,7 @@ from twisted_chat.core.errors import ChatError, Reason
 from twisted_chat.core.limits import Limits, Rate
 from twisted_chat.core.session import REFUSALS
 from twisted_chat.server.http.http2.pacing import HIGH_WATER
+from twisted_chat.server.http.uptake import Uptake
 
 VERSION = ("sec-websocket-version", "13")
 QUICK = Rate(1_000.0, 10_000)
@@ -429,3 +430,31 @@ def test_a_member_that_floods_is_held_back_and_ended_beside_its_siblings(
     client.clock.advance(6)
     client.exchange()
     assert len(server.connections.open) == 1
+
+
+# Slow readers
+
+
+@pytest.mark.parametrize("window", [20, 100_000], ids=["shut", "open"])
+def test_a_socket_that_takes_what_its_ping_waits_behind_is_not_given_up(
+    make_server: MakeServer, connect: Connect, open_socket: OpenSocket, window: int
+) -> None:
+    server = make_server()
+    client = connect(server, window)
+    slow = open_socket(client, "/chat/lobby")
+    taken = 0
+    transport: Any = client.transport
+    transport.uptake = lambda: Uptake(taken, pending=True)
+    server.post({"handle": "ann", "message": "x" * 1_000})
+    client.exchange()
+    assert client.reset_code(slow.stream) is None
+    for _ in range(5):
+        server.beat(1)
+        taken += 1  # also by other streams
+        server.beat(round(server.limits.ping_interval) - 1)
+        client.exchange()
+    # With its window shut the stream itself takes nothing.
+    assert server.refusals("ping_timeout") == (window == 20)
+    server.beat(round(server.limits.ping_timeout))
+    client.exchange()
+    assert server.refusals("ping_timeout") == 1

@@ -377,15 +377,15 @@ class H2Stream:
     def uptake(self) -> Uptake | None:
         """Return what the client has taken of this stream, as the function `uptake` does.
 
-        What the connection takes counts only for what its window let out of the queue, or would: it may be that of
-        other streams.
+        What its window lets out of the queue counts while that is shut, and what the connection takes while it is open:
+        the one may be our own writing, the other may be that of other streams.
         """
         below = self._owner.uptake()
         waits = self.queue.size > 0
         if below is None:
             return Uptake(self.queue.taken, pending=waits)
         shut = waits and self._owner.window(self) <= 0
-        return Uptake((self.queue.taken, None if shut else below.taken), pending=waits or below.pending)
+        return Uptake((shut, self.queue.taken if shut else below.taken), pending=waits or below.pending)
 
     def write(self, data: bytes) -> None:
         if self.closed or self.disconnecting or not data:
