@@ -127,3 +127,23 @@ def test_beacons(context: BrowserContext, start_server: Callable[..., Server], s
             arg=[f"{url}/chat/lobby", len(expected)],
         )
         assert server.history("lobby") == expected
+
+
+def test_a_star_allows_no_beacons_but_what_the_documentation_names_instead(
+    context: BrowserContext, start_server: Callable[..., Server], sites: list[str]
+) -> None:
+    server = start_server("--allow-origin", "*")
+    page = opened(context, sites[0])
+    url = f"{server.url}/chat/lobby"
+    beacon = {"handle": "ann", "message": "by a beacon"}
+    with page.expect_event("requestfailed"):
+        page.evaluate("([url, fields]) => beacon(url, fields, 'application/json')", [url, beacon])
+    fetched = json.dumps({"handle": "ann", "message": "by fetch"})
+    status = page.evaluate(
+        """async ([url, body]) => (await fetch(url, {
+            method: "POST", keepalive: true, headers: { "content-type": "application/json" }, body,
+        })).status""",
+        [url, fetched],
+    )
+    assert status == 201
+    assert server.history("lobby") == [("ann", "by fetch")]
