@@ -215,6 +215,24 @@ def test_all_addresses_have_a_bound_together() -> None:
     assert late.send(b"x" * 55_000) == b""
 
 
+def test_a_request_that_is_refused_while_it_waits_for_its_turn_is_not_served() -> None:
+    site = Site(SMALL)
+    for length in (59_000, 40_000):
+        other = site.connect()
+        other.post()
+        other.send(b"x" * length)
+    for _ in range(TURN_REQUESTS):  # and with that the turn is full
+        site.connect("192.0.2.2").send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    site.door.bodies.clear()
+    client = site.connect()
+    whole = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n" + b"y" * 30_000
+    assert client.send(whole).startswith(b"HTTP/1.1 429 ")
+    assert site.site.waiting() == 0
+    site.clock.pump([0.01] * 5)
+    assert site.door.bodies == []
+    client.lose()
+
+
 def test_many_fields_and_small_pieces_count_for_what_they_take() -> None:
     site = Site()
     client = site.connect()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, cast
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -405,6 +406,9 @@ class Http1Channel(http.HTTPChannel):
         if self.requests:
             refusal = refusal.adding(cast("ChatRequest", self.requests[-1]).cross_origin(self._path))
         self._connection.write(http1_answer(refusal))
+        for request in self.requests:
+            # One that waits for its turn must not be served: its client has been told that it was refused.
+            request.connectionLost(Failure(ConnectionAborted()))
         self._linger()
 
     def _linger(self) -> None:
