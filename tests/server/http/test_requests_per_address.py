@@ -10,6 +10,7 @@ import pytest
 
 from twisted_chat.auth import ApiKeys
 from twisted_chat.core.limits import Limits, Rate
+from twisted_chat.server.http.switch import PREFACE
 
 MakeServer = Callable[..., Any]
 API_KEY = "k" * 40
@@ -63,10 +64,22 @@ def test_whatever_is_asked_counts(make_server: MakeServer, method: str, path: st
     assert server.refusals("rate_limited") == 1
 
 
-def test_a_connection_on_which_nothing_is_asked_counts(make_server: MakeServer) -> None:
+BARREN = {
+    "nothing": b"",
+    "half a head": b"GET / HTTP/1.1\r\nHost:",
+    "half a preface": PREFACE[:10],
+    "a preface and SETTINGS": PREFACE + bytes(3) + b"\x04" + bytes(5),
+    "TLS": b"\x16\x03\x01",
+}
+
+
+@pytest.mark.parametrize("first", BARREN.values(), ids=BARREN.keys())
+def test_a_connection_on_which_nothing_is_asked_counts(make_server: MakeServer, first: bytes) -> None:
     server = limited(make_server)
     for _ in range(2):
-        server.peer().close()
+        peer = server.peer()
+        peer.send(first)
+        peer.close()
     assert server.ask("GET", "/").status == 429
 
 

@@ -16,15 +16,18 @@ class HttpConnection:
         the peer's, as limits count it; None on a unix socket
     fresh
         whether something was received since a request was served: then the next one need not wait for its turn
+    asked
+        whether anything came that was counted as a request, or refused before it was one
     allowance
         what the client may still say here; made for the first request that says something
     """
 
-    __slots__ = ("address", "allowance", "fresh")
+    __slots__ = ("address", "allowance", "asked", "fresh")
 
     def __init__(self) -> None:
         self.address: str | None = None
         self.fresh = True
+        self.asked = False
         self.allowance: Allowance | None = None
 
     def made(self, transport: StreamTransport) -> None:

@@ -402,6 +402,7 @@ class Http1Channel(http.HTTPChannel):
             return
         self._phase = _Phase.REFUSED
         self.site.refused(refusal.code)
+        self.connection.asked = True
         self.site.charge(self.connection.address)
         if self.requests:
             refusal = refusal.adding(cast("ChatRequest", self.requests[-1]).cross_origin(self._path))

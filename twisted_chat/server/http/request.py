@@ -52,6 +52,7 @@ class ChatRequest(server.Request):
         channel = self.channel
         site, connection = channel.site, channel.connection
         self._allow_cross_origin()
+        connection.asked = True
         address = site.address(self)
         verdict = Verdict.SERVE if site.rates is None else site.rates.judge(self, address)
         if verdict is Verdict.SERVE:
@@ -109,6 +110,7 @@ class ChatRequest(server.Request):
             resource = self.site.getResourceFor(self)
             answered = resource.check_head(self) if isinstance(resource, HeadChecker) else None
             if answered is not None and rates is not None:
+                self.channel.connection.asked = True
                 rates.judge(self, address)  # counts it
             return answered
         except Exception:  # noqa: BLE001 - resources run in here

@@ -121,7 +121,7 @@ class Switch(Protocol):
         if self._counted:
             self._site.count.leave(self._address)
             self._site.waiting_bytes.discard(self)
-            if self._receiver is None:
+            if not self._asked():
                 self._site.charge(self._address)
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
@@ -133,6 +133,12 @@ class Switch(Protocol):
         self._channel, self._receiver = None, _NOBODY
         # Last: whoever waits for the end of all connections finds their ends handled.
         self._site.connection_lost(self)
+
+    def _asked(self) -> bool:
+        """Return whether the connection brought anything that was counted as a request."""
+        if self._channel is None:
+            return self._receiver is not None and self._receiver is not _NOBODY
+        return self._channel.connection.asked
 
     @property
     def limited_address(self) -> str | None:

@@ -340,6 +340,7 @@ class H2Stream:
     def _refuse(self, refusal: Refusal) -> None:
         self.site.refused(refusal.code)
         self._request_lost(Failure(ConnectionAborted()))
+        self.connection.asked = True
         if not self.site.charge(self.connection.address):
             self._owner.cut_off()
             return
