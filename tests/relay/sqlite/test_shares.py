@@ -174,6 +174,24 @@ def test_neither_rooms_of_several_nor_those_that_somebody_is_in_are_evicted(evic
     assert evicting.since("occupied", occupied) is Proof.COMPLETE
 
 
+def test_whoever_has_most_cannot_keep_its_rooms_by_being_in_the_oldest(
+    evicting: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "EVICTED_ROOMS", 10)
+    kept = {f"ann {number}": evicting.say(f"ann {number}", bytes(500), ANN) for number in range(50)}
+    evicting.occupied.update(f"spam {number}" for number in range(30))
+    assert evicting.attack() == 3_000
+    assert all(evicting.since(room, position) is Proof.COMPLETE for room, position in kept.items())
+    assert evicting.newest("spam 0") == [bytes(2_000)], "somebody is there"
+    assert evicting.newest("spam 30") == []
+
+
+def test_the_rooms_of_a_spender_are_found_by_an_index(evicting: Store) -> None:
+    connection = evicting.database._connection
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {shares.ROOMS_OF}", (1,)).fetchall()
+    assert [step for *_, step in plan] == ["SEARCH rooms USING INDEX rooms_of_spender (spender=?)"]
+
+
 def test_an_empty_room_that_was_read_before_an_eviction_says_that_it_may_have_missed_something(evicting: Store) -> None:
     before = evicting.database.history("spam 0", Newest(0), evicting.now).top
     evicting.attack()

@@ -21,6 +21,11 @@ EVICTED_ROOMS: Final = 200
 """Rooms that are evicted before one batch, at most."""
 EVICTED_BYTES: Final = 4 << 20
 """Bytes of publications that are evicted before one batch, or little more."""
+ROOMS_OF: Final = "SELECT id, name, tag, bytes FROM rooms WHERE spender = ? AND spender != 0 ORDER BY id"
+"""The rooms of a spender, the oldest first.
+
+Without the second condition SQLite would not use the index, which is of such rooms alone, and read the whole table.
+"""
 
 
 class Freed(NamedTuple):
@@ -102,23 +107,25 @@ class Shares:
         """
         if self._when_full is not WhenFull.EVICT or self._max_bytes - self.used() >= self._max_bytes // RESERVE:
             return []
-        forgotten: list[str] = []
-        bytes_left = EVICTED_BYTES
         for spender, _ in self._bytes.most_common(3):
-            rooms = self._connection.execute(
-                "SELECT id, name, tag, bytes FROM rooms WHERE spender = ? ORDER BY id LIMIT ?",
-                (spender, EVICTED_ROOMS),
-            ).fetchall()
-            chosen = []
-            for room in rooms:
-                if bytes_left > 0 and room[1] not in self._occupied:
-                    chosen.append(room)
-                    bytes_left -= room[3]
-            if chosen:
-                self._evict(spender, chosen)
-                forgotten += [name for _, name, _, _ in chosen]
+            rooms = self._oldest(spender)
+            if rooms:
+                self._evict(spender, rooms)
+                return [name for _, name, _, _ in rooms]
+        return []
+
+    def _oldest(self, spender: int) -> list[tuple[int, str, int, int]]:
+        """Return the rooms of a spender that go first. Those that somebody is in are no more than there are clients."""
+        chosen: list[tuple[int, str, int, int]] = []
+        bytes_left = EVICTED_BYTES
+        for room in self._connection.execute(ROOMS_OF, (spender,)):
+            if room[1] in self._occupied:
+                continue
+            chosen.append(room)
+            bytes_left -= room[3]
+            if bytes_left <= 0 or len(chosen) >= EVICTED_ROOMS:
                 break
-        return forgotten
+        return chosen
 
     def _evict(self, spender: int, rooms: list[tuple[int, str, int, int]]) -> None:
         newest = max(tag for _, _, tag, _ in rooms)
