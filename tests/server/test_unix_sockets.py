@@ -16,6 +16,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
+from twisted_chat.server import unix_sockets
 from twisted_chat.server.unix_sockets import UnixServerEndpoint, is_answered
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -117,3 +118,20 @@ def test_one_that_may_not_be_asked_is_left_alone(reactor: Any, path: Path) -> No
     path.chmod(0)
     assert isinstance(listen(reactor, path), CannotListenError)
     assert path.is_socket()
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_holds_the_directory_delays_the_start_and_does_not_stop_it(
+    reactor: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_sockets, "ALONE_SECONDS", 0.05)
+    fcntl = pytest.importorskip("fcntl")
+    leave(path)
+    holder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        port = listen(reactor, path)
+        assert is_answered(path)
+        await maybeDeferred(port.stopListening)
+    finally:
+        os.close(holder)

@@ -11,11 +11,12 @@ import errno
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import CannotListenError
@@ -26,6 +27,9 @@ try:
     import fcntl
 except ImportError:  # Windows, which has no such sockets either
     fcntl = None  # type: ignore[assignment]  # only looked at where there are
+
+ALONE_SECONDS: Final = 1.0
+"""Seconds that a start waits at most for others in the same directory, which need some milliseconds each."""
 
 
 @implementer(IStreamServerEndpoint)
@@ -92,11 +96,25 @@ def _alone_in(directory: Path) -> Iterator[None]:
     """Keep other servers that start waiting: of two that find the same dead socket, one would lose its new one."""
     lock: int | None = None
     if fcntl is not None:
-        with suppress(OSError):  # not readable, or of a file system that has no locks
+        with suppress(OSError):  # not readable, of a file system that has no locks, or somebody keeps it
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock)
     try:
         yield
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _lock(directory: int) -> None:
+    """Lock a directory, but not for whoever keeps it locked: in /tmp anybody may. Raises `OSError`."""
+    end = time.monotonic() + ALONE_SECONDS
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
