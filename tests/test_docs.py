@@ -30,7 +30,7 @@ from twisted_chat.options import Options, WorkerOptions
 from twisted_chat.processes.totals import SupervisorMetrics
 from twisted_chat.server.http import limits as http_limits
 from twisted_chat.server.http import upgrade as websocket_upgrade
-from twisted_chat.settings import SETTINGS
+from twisted_chat.settings import SETTINGS, Setting
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.rst"
@@ -130,6 +130,17 @@ def test_the_table_is_made_of_names_defaults_and_help(tables: ModuleType) -> Non
 def test_a_text_without_a_place_for_the_table_is_told_so(tables: ModuleType) -> None:
     with pytest.raises(ValueError, match="between which lines"):
         tables.replaced("no marks here")
+
+
+@pytest.mark.parametrize("setting", [each for each in SETTINGS if each.limit is not None], ids=lambda each: each.name)
+def test_the_table_of_limits_has_each_with_its_default(setting: Setting) -> None:
+    [(named, defaults)] = [
+        (re.findall(r"``--([a-z-]+)``", name), initial.partition(", or ")[0].split(", "))
+        for name, initial, *_ in rows(text_of(DOCS / "limits.rst"))
+        if re.match(rf"``--.*{setting.name}``", name)
+    ]
+    expected = default(setting) or setting.help.partition("Default: ")[2].partition(",")[0]
+    assert dict(zip(named, defaults, strict=True))[setting.name] == expected
 
 
 def test_the_spanish_table_has_the_same_options_and_defaults() -> None:
