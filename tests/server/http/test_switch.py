@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -33,6 +34,19 @@ class Root(Resource):
     def render(self, request: Request) -> bytes | int:
         self.channel: Any = request.channel
         return b"hello" if request.path == b"/" else NOT_DONE_YET
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Those of proxies, or not."""
+
+    proxied: bool
+
+    def address(self, request: Any) -> str | None:
+        return "203.0.113.1"
+
+    def is_server(self, request: Any) -> bool:
+        return False
 
 
 class Transport(StringTransport):
@@ -319,6 +333,22 @@ def test_a_proxy_that_will_say_for_whom_counts_in_all_only(few: Server) -> None:
         transport = Transport(None, ipv4("192.0.2.1"))
         ProtocolWrapper(wrapped, switch).makeConnection(transport)
         assert transport.disconnected is (number == 6)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_what_waits_counts_for_the_address_unless_it_is_a_proxys(proxied: bool) -> None:
+    """However many connections of all may be of one address."""
+    site = ChatSite(
+        Root(),
+        reactor=Clock(),
+        limits=HttpLimits(connections=2, connections_per_address=3),
+        clients=Clients(proxied),
+    )
+    switch = site.buildProtocol(None)
+    switch.makeConnection(Transport(None, ipv4("192.0.2.1")))
+    switch.dataReceived(GET)
+    assert switch.limited_address == (None if proxied else "192.0.2.1")
+    lose(switch)
 
 
 @pytest.mark.parametrize("pieces", [[b"\x16\x03\x01\x02\x00\x01"], [b"\x16", b"\x03\x03"]])

@@ -142,8 +142,7 @@ class Switch(Protocol):
 
     @property
     def limited_address(self) -> str | None:
-        limits = self._site.limits
-        if self._channel is None or limits.connections_per_address >= limits.connections:
+        if self._channel is None or self._site.proxied:
             return None  # behind a proxy it is not the client's
         return self._channel.connection.address
 
@@ -267,7 +266,7 @@ class ChatSite(server.Site):
         self.count: Final = ConnectionCount(limits)
         self.turns: Final = FairTurns(reactor)
         self._clients: Final = clients
-        self._proxied: Final = clients is not None and clients.proxied
+        self.proxied: Final = clients is not None and clients.proxied
         self.rates: Final = (
             None if requests is None or clients is None else RequestRates(reactor, requests, self.turns, clients)
         )
@@ -325,7 +324,7 @@ class ChatSite(server.Site):
         return len(self.turns) + (0 if self.rates is None else len(self.rates))
 
     def address(self, request: http.Request) -> str | None:
-        if self._clients is not None and self._proxied:
+        if self._clients is not None and self.proxied:
             return self._clients.address(request)
         address: str | None = cast("Any", request).channel.connection.address
         return address
@@ -334,11 +333,11 @@ class ChatSite(server.Site):
         return () if self._cross_origin is None else self._cross_origin(target, headers)
 
     def charge(self, address: str | None) -> bool:
-        return self.rates is None or address is None or self._proxied or self.rates.take(address)
+        return self.rates is None or address is None or self.proxied or self.rates.take(address)
 
     def exhausted(self, address: str | None) -> bool:
         """Return whether the peer of a new connection may ask nothing for now."""
-        return self.rates is not None and not self._proxied and self.rates.exhausted(address)
+        return self.rates is not None and not self.proxied and self.rates.exhausted(address)
 
     def forget(self, work: Work) -> None:
         if self.rates is None:
