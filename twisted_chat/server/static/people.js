@@ -38,7 +38,8 @@ export class People {
      * @param {Record<string, string>} [skeletons] those that are not just the handle in lower case
      */
     all(members, skeletons = {}) {
-        this.#members = new Map(members.map((handle) => [handle, skeletons[handle] ?? handle.toLowerCase()]));
+        const given = new Map(Object.entries(skeletons)); // an object also has what all objects have, by any name
+        this.#members = new Map(members.map((handle) => [handle, given.get(handle) ?? handle.toLowerCase()]));
         this.#drawSoon();
     }
 
