@@ -184,6 +184,38 @@ def test_a_file_of_the_first_schema_that_is_full_can_be_read(path: Path) -> None
         assert len(database.history("r", Newest(10), 4.0).publications) == 2
 
 
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from twisted_chat.relay.sqlite.file import open_file
+
+class Connection(sqlite3.Connection):
+    def execute(self, sql, *arguments):
+        if sql.startswith(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(sql, *arguments)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *arguments, **named: connect(*arguments, factory=Connection, **named)
+open_file(Path(sys.argv[1]), 1 << 30)
+"""
+"""Opens a file, and is killed before a statement."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+@pytest.mark.parametrize("statement", ["INSERT INTO store", "CREATE INDEX", "PRAGMA user_version =", "COMMIT"])
+def test_a_crash_while_a_file_is_upgraded_changes_nothing(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(SCHEMA_1)
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, statement], check=False)
+    assert killed.returncode == -9
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("PRAGMA user_version").fetchone() == (1,)
+        assert [name for _, name, *_ in found.execute("PRAGMA table_info(rooms)")][-1] == "tag"
+    with closing(ChatDatabase(path, HistoryLimits())) as database:
+        assert len(database.history("r", Newest(10), 4.0).publications) == 2
+
+
 def test_a_newer_schema(path: Path) -> None:
     make(path)
     with closing(sqlite3.connect(path)) as newer:

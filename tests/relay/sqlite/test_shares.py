@@ -189,7 +189,7 @@ def test_whoever_has_most_cannot_keep_its_rooms_by_being_in_the_oldest(
 def test_the_rooms_of_a_spender_are_found_by_an_index(evicting: Store) -> None:
     connection = evicting.database._connection
     plan = connection.execute(f"EXPLAIN QUERY PLAN {shares.ROOMS_OF}", (1,)).fetchall()
-    assert [step for *_, step in plan] == ["SEARCH rooms USING INDEX rooms_of_spender (spender=?)"]
+    assert ["rooms_of_spender" in step for *_, step in plan] == [True], "and nothing has to be sorted"
 
 
 def test_an_empty_room_that_was_read_before_an_eviction_says_that_it_may_have_missed_something(evicting: Store) -> None:
