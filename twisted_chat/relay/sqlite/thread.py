@@ -217,7 +217,7 @@ class DatabaseThread:
             return ChatError(Reason.TRY_AGAIN, "the server could not do that; try again later")
         if self._trouble != str(error.__cause__):
             self._trouble = str(error.__cause__)
-            self._log.error("the database is in trouble: {cause}", cause=error.__cause__)
+            self._log.error("the database failed, requests that need it are refused: {cause}", cause=error.__cause__)
         return error
 
     def _broken(self, failure: Failure) -> None:
