@@ -21,6 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import alsoProvides
 
+from twisted_chat.core.limits import Rate
 from twisted_chat.server.http.limits import HttpLimits
 from twisted_chat.server.http.switch import PREFACE, ChatSite, Switch
 
@@ -349,6 +350,18 @@ def test_what_waits_counts_for_the_address_unless_it_is_a_proxys(proxied: bool) 
     switch.dataReceived(GET)
     assert switch.limited_address == (None if proxied else "192.0.2.1")
     lose(switch)
+
+
+def test_a_connection_without_a_request_is_charged_to_whom_a_proxy_header_names() -> None:
+    clock = Clock()
+    site = ChatSite(Root(), reactor=clock, clients=Clients(False), requests=Rate(1.0, 2))
+    wrapped = WrappingFactory(Factory())
+    for _ in range(2):
+        switch = site.buildProtocol(None)
+        ProtocolWrapper(wrapped, switch).makeConnection(Transport(None, ipv4("192.0.2.1")))
+        switch.dataReceived(b"GET / HTTP/1.1\r\nHost:")
+        lose(switch)
+    assert site.exhausted("192.0.2.1")
 
 
 @pytest.mark.parametrize("pieces", [[b"\x16\x03\x01\x02\x00\x01"], [b"\x16", b"\x03\x03"]])

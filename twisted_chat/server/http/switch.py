@@ -122,7 +122,8 @@ class Switch(Protocol):
             self._site.count.leave(self._address)
             self._site.waiting_bytes.discard(self)
             if not self._asked():
-                self._site.charge(self._address)
+                # A PROXY header has named the client by the time that there is a channel.
+                self._site.charge(self._address if self._channel is None else self._channel.connection.address)
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
         elif isinstance(reason.value, BadProxyHeader):
