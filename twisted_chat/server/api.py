@@ -52,7 +52,7 @@ LONGEST_USER: Final = 128
 LONGEST_REFUSAL: Final = 10 * 366 * 86_400.0
 """Seconds for which a room can be refused at most, unless it is for ever."""
 
-ASIDE_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+ASIDE_ID: Final = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 
 Fields = dict[str, Any]
 
