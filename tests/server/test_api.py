@@ -530,7 +530,10 @@ def test_what_was_set_aside_is_listed_run_again_and_dropped(groups: Groups, even
             assert refused(order(groups.server, what, id=name)) == (404, "not_found")
 
 
-@pytest.mark.parametrize("name", [None, 7, "", "-", "+", "1795332600000", "(1-0", "1-0 ", "x" * 50, ["1-0"], 20 * "9" + "-0"])
+NO_NAMES = [None, 7, "", "-", "+", "1795332600000", "(1-0", "1-0 ", "x" * 50, ["1-0"], 20 * "9" + "-0"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_what_is_no_name_of_an_event(groups: Groups, events: Events, name: object) -> None:
     for what in ("replay", "drop"):
         assert refused(order(groups.server, what, id=name)) == (400, "bad_request")
