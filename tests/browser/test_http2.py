@@ -103,9 +103,9 @@ def open_all_and_end_them(page: Page, server: Server, directory: Path) -> dict[s
 
 
 ENDS = {
-    # Who leaves is answered with code 1000 and no reason.
-    "ann": (1000, "", True),
-    "bob": (1000, "", True),
+    # Who leaves is answered with its own code and reason; without a code a browser calls it 1005.
+    "ann": (1000, "bye", True),
+    "bob": (1005, "", True),
     "carl": (1008, "disconnected", True),
     "dora": (1013, "rate_limited", True),
     "emma": (1001, "going_away", True),

@@ -20,7 +20,7 @@ import pytest
 from tests.system.conftest import Authority
 from tests.twistd import Server, until
 from twisted_chat.config import Config
-from twisted_chat.relay.sqlite.file import APPLICATION
+from twisted_chat.relay.sqlite.file import APPLICATION, SCHEMA
 
 StartServer = Callable[..., Server]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -134,7 +134,10 @@ def foreign(path: Path) -> None:
     ("make", "line"),
     [
         (foreign, "chat.db: is not an SQLite database; move it away, or name another path"),
-        (newer, "chat.db: was written by a newer version of this program (schema 99, this one knows 1); install that"),
+        (
+            newer,
+            f"chat.db: was written by a newer version of this program (schema 99, this one knows {SCHEMA})",
+        ),
     ],
     ids=["foreign", "newer"],
 )

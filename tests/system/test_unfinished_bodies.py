@@ -71,7 +71,9 @@ def test_bodies_that_never_end(
 ) -> None:
     # 24 MB over HTTP/1.1, 120 MB over HTTP/2, if all of it were kept.
     admin = free_port()
-    server = twistd("--relay", "memory:", "--admin-port", f"tcp:{admin}:interface=127.0.0.1")
+    # With the rate of requests as it is, HTTP/2 would be ended before it holds much.
+    rates = ("--limit-requests-per-address", "100000:100000")
+    server = twistd("--relay", "memory:", "--admin-port", f"tcp:{admin}:interface=127.0.0.1", *rates)
     assert server.post("before").status_code == 201
     before = resident(server)
     with ExitStack() as opened:

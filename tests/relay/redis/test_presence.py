@@ -59,8 +59,9 @@ async def present(node: Node, room: str, *handles: str) -> None:
 
 
 def leftovers(server: RedisServer) -> set[bytes]:
-    """Keys, but those of nodes that are well."""
-    return {key for key in server.command("KEYS", "*") if b"probe" not in key and key != b"twisted_chat:nodes"}
+    """Keys, but those of nodes that are well, and the one by which the store is told from others."""
+    lasting = {b"twisted_chat:nodes", b"twisted_chat:store"}
+    return {key for key in server.command("KEYS", "*") if b"probe" not in key and key not in lasting}
 
 
 @pytest_twisted.ensureDeferred
