@@ -23,7 +23,9 @@ def site(root, which):
     from twisted_chat.server.http.limits import HttpLimits
     from twisted_chat.server.http.switch import ChatSite
 
-    return ChatSite(root, reactor=reactor, limits=HttpLimits(body_bytes=1 << 20))
+    # Four bodies of 512 KiB at once on a connection, which is what these limits are made to refuse.
+    most = {f"unfinished_bytes{per}": 64 << 20 for per in ("", "_per_address", "_per_connection")}
+    return ChatSite(root, reactor=reactor, limits=HttpLimits(body_bytes=1 << 20, **most))
 
 
 def main(port, pem, which):
