@@ -36,6 +36,16 @@ class Terminal:
             )
         os.close(slave)
         self.logged("in a browser")
+        # With a relay in memory that is said before the event loop runs, and with it the handler of the signal.
+        until(self._handles_hangups, "a handler of SIGHUP")
+
+    def _handles_hangups(self) -> bool:
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        except FileNotFoundError:
+            return True  # another system: it has had time enough, mostly
+        (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+        return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
     def logged(self, text: str) -> None:
         until(lambda: text in self._log.read_text(encoding="utf-8"), text)
