@@ -272,3 +272,12 @@ def test_files_that_are_not_used_are_named(tmp_path: Path) -> None:
     Issued("a.example").write(tmp_path, "new")
     (warning,) = Server(tmp_path).directory.warnings()
     assert warning.startswith("old.crt: not used")
+
+
+def test_a_file_that_is_not_used_any_more_is_named_once(tmp_path: Path) -> None:
+    Issued("a.example", begins=-2 * DAY).write(tmp_path, "old")
+    server = Server(tmp_path)
+    Issued("a.example").write(tmp_path, "new")
+    (tmp_path / "broken.pem").write_bytes(b"-----BEGIN CERTIFICATE-----")
+    server.directory.reload()
+    assert len([line for line in server.directory.warnings() if "not used" in line]) == 1

@@ -113,7 +113,7 @@ class CertificateDirectory(Service):
         used = {each.identity for each in in_use}
         lines += [
             f"{self._name(each)}: not used, there are newer certificates for {', '.join(each.names)}"
-            for each in self._candidates
+            for each in {each.identity: each for each in self._candidates}.values()
             if each.identity not in used
         ]
         return lines
